@@ -1,0 +1,120 @@
+#include <levada/core/block_pool.h>
+
+#include <sys/mman.h>
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+namespace levada {
+namespace {
+
+constexpr std::size_t map_from_bytes = 64 * 1024;
+
+// A cheap name for the calling thread.
+std::uintptr_t current_thread() {
+  static thread_local const char name = 0;
+  return reinterpret_cast<std::uintptr_t>(&name);
+}
+
+std::size_t class_of(std::size_t capacity) {
+  return static_cast<std::size_t>(
+      std::countr_zero((capacity - BlockPool::slack_bytes) / BlockPool::min_block_bytes));
+}
+
+std::uint8_t* allocate_memory(std::size_t capacity) {
+  void* memory = nullptr;
+  if (capacity >= map_from_bytes) {
+    memory =
+        mmap(nullptr, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) memory = nullptr;
+  } else {
+    memory = std::aligned_alloc(BlockPool::slack_bytes, capacity);
+  }
+  if (memory == nullptr) std::abort();  // as std::bad_alloc would
+  return static_cast<std::uint8_t*>(memory);
+}
+
+void free_memory(std::uint8_t* memory, std::size_t capacity) {
+  if (capacity >= map_from_bytes) {
+    munmap(memory, capacity);
+  } else {
+    std::free(memory);
+  }
+}
+
+}  // namespace
+
+Block::Block(BlockPool& pool, std::uint8_t* data, std::size_t capacity)
+    : Owner(&Block::give_back), pool_(&pool), data_(data), capacity_(capacity) {}
+
+void Block::give_back(Owner* owner) {
+  auto* block = static_cast<Block*>(owner);
+  block->pool_->take_back(block);
+}
+
+BlockPool::BlockPool(std::size_t retain_bytes) : retain_bytes_(retain_bytes), thread_(current_thread()) {}
+
+BlockPool::~BlockPool() {
+  collect_returned();
+  assert(blocks_in_use_ == 0);
+  for (Block* head : free_) {
+    while (head != nullptr) destroy(std::exchange(head, head->next_));
+  }
+}
+
+void BlockPool::bind_to_current_thread() {
+  thread_.store(current_thread(), std::memory_order_relaxed);
+}
+
+Block* BlockPool::allocate(std::size_t bytes) {
+  assert(thread_.load(std::memory_order_relaxed) == current_thread());
+  assert(bytes <= max_block_bytes);
+  if (returned_.load(std::memory_order_relaxed) != nullptr) collect_returned();
+  const std::size_t wanted = std::max(bytes, min_block_bytes + slack_bytes) - slack_bytes;
+  const std::size_t capacity = std::bit_ceil(wanted) + slack_bytes;
+  Block*& head = free_[class_of(capacity)];
+  Block* block = head;
+  if (block != nullptr) {
+    head = block->next_;
+    bytes_retained_ -= capacity;
+  } else {
+    block = create(capacity);
+  }
+  blocks_in_use_++;
+  bytes_in_use_ += capacity;
+  return block;
+}
+
+Block* BlockPool::create(std::size_t capacity) {
+  return new Block(*this, allocate_memory(capacity), capacity);
+}
+
+void BlockPool::destroy(Block* block) {
+  free_memory(block->data_, block->capacity_);
+  delete block;
+}
+
+void BlockPool::take_back(Block* block) {
+  if (thread_.load(std::memory_order_relaxed) == current_thread()) return recycle(block);
+  block->next_ = returned_.load(std::memory_order_relaxed);
+  while (!returned_.compare_exchange_weak(block->next_, block, std::memory_order_release,
+                                          std::memory_order_relaxed)) {
+  }
+}
+
+void BlockPool::recycle(Block* block) {
+  blocks_in_use_--;
+  bytes_in_use_ -= block->capacity_;
+  if (bytes_retained_ + block->capacity_ > retain_bytes_) return destroy(block);
+  bytes_retained_ += block->capacity_;
+  Block*& head = free_[class_of(block->capacity_)];
+  block->next_ = head;
+  head = block;
+}
+
+void BlockPool::collect_returned() {
+  Block* block = returned_.exchange(nullptr, std::memory_order_acquire);
+  while (block != nullptr) recycle(std::exchange(block, block->next_));
+}
+
+}  // namespace levada
