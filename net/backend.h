@@ -1,0 +1,71 @@
+// Backend: how a reactor talks to the kernel (epoll, io_uring) or to a simulation.
+//
+// The contract is batch-level, since that is what the fastest interfaces want: poll() waits once and reports
+// all that happened; flush() takes the queues of all streams that have something to send. Reports go to the
+// reactor (Reactor::received and its siblings), which calls the endpoint. A backend never calls an endpoint
+// that is closed.
+//
+// poll() calls Reactor::begin_turn() when its wait is over and before it reports anything.
+//
+// Memory of the turn: what a backend reports as received stays valid until it calls Reactor::end_turn(),
+// which it does after the sends of that turn were handed over; until then it must not reuse a receive buffer
+// that it has reported, and after it only those without further references.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <levada/core/error.h>
+#include <levada/net/stream.h>
+
+namespace levada::net {
+
+class Reactor;
+
+enum class BackendKind : std::uint8_t { automatic, epoll, io_uring, simulated };
+
+// "auto", "epoll", "io_uring", "simulated". Static storage.
+const char* to_string(BackendKind kind);
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual BackendKind kind() const = 0;
+
+  // Begins to accept, receive or watch. A stream that is connecting is reported with Reactor::connected()
+  // first.
+  virtual Error start(Endpoint& endpoint) = 0;
+
+  // Stops all of it for good and closes the descriptor.
+  virtual void stop(Endpoint& endpoint) = 0;
+
+  // Follow changes of paused_ and direct_.
+  virtual void pause(Endpoint& endpoint) = 0;
+  virtual void resume(Endpoint& endpoint) = 0;
+  virtual void set_direct(Stream& stream) = 0;
+
+  // Hands the queues of all streams in the reactor's dirty list to the kernel.
+  virtual void flush() = 0;
+
+  // The loop ends on this thread: hands over what flush() has only prepared.
+  virtual void leave() {}
+
+  // Waits until something happens, at most `timeout_ms` (forever if negative), and reports it.
+  virtual void poll(int timeout_ms) = 0;
+
+  // Ends the sending side of the stream's descriptor.
+  virtual void shut_down(Stream& stream) = 0;
+
+  // Makes a poll() that waits return. Any thread.
+  virtual void wake() = 0;
+
+  // Nanoseconds; monotonic. The simulation has its own.
+  virtual std::uint64_t now_ns() = 0;
+
+  // What the kernel offers and what had to be done without, for people: "multishot receive, incremental
+  // buffers".
+  virtual std::string describe() const = 0;
+};
+
+}  // namespace levada::net

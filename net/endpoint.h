@@ -1,0 +1,155 @@
+// Endpoint: one thing on a reactor that owns a descriptor or a deadline; and the two small kinds, Listener
+// and Watch.
+//
+// Model: every endpoint lives in one slot of 128 bytes (two cache lines) of its reactor's slab and is named
+// by a SlotId, which other threads and the kernel's completions may keep: it goes dead with the endpoint. An
+// endpoint closes once; from then on it gets no event but on_closed(), at the end of the turn, and then its
+// slot is released. So a reference to an endpoint is good until the handler that it was given to returns,
+// even if that handler closes it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <levada/core/error.h>
+#include <levada/core/fd.h>
+#include <levada/core/slab.h>
+#include <levada/core/task.h>
+#include <levada/net/timer_wheel.h>
+
+namespace levada::net {
+
+class Reactor;
+
+inline constexpr std::size_t endpoint_slot_bytes = 128;
+
+enum class EndpointKind : std::uint8_t { alarm, listener, stream, watch };
+
+class Endpoint : private Timer {
+ public:
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  Reactor& reactor() const { return *reactor_; }
+  SlotId id() const { return id_; }
+  EndpointKind kind() const { return kind_; }
+
+  // The descriptor, for socket options; it stays the endpoint's. -1 if there is none.
+  int native_fd() const { return fd_; }
+
+  // Stops all events, drops what is queued and closes the descriptor. Calling it again does nothing.
+  void close();
+  bool closed() const { return closed_; }
+
+  // Calls on_timer() once, `delay_ms` milliseconds from now (0 counts as 1); a deadline set before is
+  // replaced.
+  void set_timer(std::uint32_t delay_ms);
+  void cancel_timer();
+  bool timer_armed() const { return armed(); }
+
+ protected:
+  Endpoint(EndpointKind kind, int fd) : fd_(fd), kind_(kind) {}
+  virtual ~Endpoint() = default;
+
+  virtual void on_timer() {}
+  // The last call: the endpoint is destroyed when it returns.
+  virtual void on_closed() {}
+
+ private:
+  friend class Reactor;
+
+  Reactor* reactor_ = nullptr;
+  SlotId id_;
+
+ protected:
+  int fd_;
+
+ private:
+  EndpointKind kind_;
+
+ protected:
+  // State that the reactor and its backend keep for each endpoint.
+  friend class Backend;
+  friend class EpollBackend;
+  friend class IoUringBackend;
+  friend class SimulatedBackend;
+  bool closed_ : 1 = false;
+  bool armed_receive_ : 1 = false;   // the backend is receiving, accepting or watching
+  bool armed_direct_ : 1 = false;    // io_uring: a receive into receive_target() is under way
+  bool armed_writable_ : 1 = false;  // the backend waits for room in the socket's buffer
+  bool paused_ : 1 = false;          // reading is stopped by the user, or accepting by a lack of descriptors
+  bool starved_ : 1 = false;         // io_uring: waits for a receive buffer
+  bool connecting_ : 1 = false;
+  bool blocked_ : 1 = false;       // the kernel took less than was queued
+  bool dirty_ : 1 = false;         // in the reactor's dirty list
+  bool spilled_ : 1 = false;       // what is queued has been refused once
+  bool in_flight_ : 1 = false;     // io_uring: the first segments are in a submission
+  bool finishing_ : 1 = false;     // shut down the sending side when the queue is empty
+  bool finished_ : 1 = false;      // that was done
+  bool ended_ : 1 = false;         // on_end() was called
+  bool direct_ : 1 = false;        // receive into receive_target()
+  bool expect_large_ : 1 = false;  // received directly before: ask for a header first
+  // Free for the class derived from Stream, in what would be padding.
+  std::uint8_t spare_ = 0;
+};
+
+// Accepts connections on a listening descriptor. When the process or the system is out of descriptors it
+// pauses and tries again after `retry_ms` or when an endpoint of the same reactor closes, whichever comes
+// first.
+class Listener : public Endpoint {
+ public:
+  static constexpr std::uint32_t retry_ms = 100;
+
+  // Gets an accepted, non-blocking, close-on-exec descriptor, on the reactor's thread.
+  using Accept = void (*)(void* context, Listener& listener, Fd fd);
+
+  // Takes over `fd`, which is listening already. Built with Reactor::add.
+  Listener(Fd fd, Accept accept, void* context)
+      : Endpoint(EndpointKind::listener, fd.release()), accept_(accept), context_(context) {}
+
+  // Calls for connections that the kernel could not hand over, by reason; the last one is kept for reports.
+  std::uint64_t failures() const { return failures_; }
+  const Error& last_error() const { return last_error_; }
+
+ private:
+  friend class Reactor;
+  void on_timer() override;
+
+  Accept accept_;
+  void* context_;
+  std::uint64_t failures_ = 0;
+  Error last_error_;
+};
+
+// Calls back when a descriptor that is not a stream is readable: UDP sockets, event descriptors, signal
+// descriptors. Level-triggered: the callback reads until nothing is left or is called again.
+class Watch : public Endpoint {
+ public:
+  using Readable = void (*)(void* context, Watch& watch);
+
+  // Takes over `fd`. Built with Reactor::add.
+  Watch(Fd fd, Readable readable, void* context)
+      : Endpoint(EndpointKind::watch, fd.release()), readable_(readable), context_(context) {}
+
+ private:
+  friend class Reactor;
+
+  Readable readable_;
+  void* context_;
+};
+
+// Runs a task once after a delay. Built by Reactor::after.
+class Alarm : public Endpoint {
+ public:
+  explicit Alarm(Task task) : Endpoint(EndpointKind::alarm, -1), task_(std::move(task)) {}
+
+ private:
+  void on_timer() override {
+    task_();
+    close();
+  }
+
+  Task task_;
+};
+
+}  // namespace levada::net

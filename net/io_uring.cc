@@ -1,0 +1,675 @@
+#include <levada/net/io_uring.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <memory>
+#include <vector>
+
+#include <levada/core/clock.h>
+#include <levada/core/fd.h>
+#include <levada/net/io_uring_compat.h>
+#include <levada/net/reactor.h>
+#include <levada/net/socket.h>
+
+namespace levada::net {
+namespace {
+
+constexpr unsigned submission_entries = 1024;
+constexpr unsigned completion_entries = 8192;
+constexpr std::uint16_t buffer_group = 0;
+constexpr int max_segments = 256;
+// A stream that received directly is asked for this much first: enough for the next header, little to copy.
+constexpr unsigned header_receive_bytes = 4096;
+
+enum class Operation : std::uint8_t { ignored, accept, receive, direct, writable, watch, wake, send };
+
+// user_data: generation (32 bits), operation (4), slot index (28).
+constexpr unsigned index_bits = 28;
+
+bool is_failure(std::int32_t result) {
+  return result < 0 && result != -EAGAIN && result != -EINTR;
+}
+
+std::uint64_t tag(Operation operation, SlotId id) {
+  return (std::uint64_t{id.generation} << 32) |
+         (std::uint64_t{static_cast<unsigned>(operation)} << index_bits) | id.index;
+}
+Operation operation_of(std::uint64_t data) {
+  return static_cast<Operation>((data >> index_bits) & 0xF);
+}
+SlotId id_of(std::uint64_t data) {
+  return {static_cast<std::uint32_t>(data) & ((1u << index_bits) - 1),
+          static_cast<std::uint32_t>(data >> 32)};
+}
+
+}  // namespace
+
+class IoUringBackend;
+
+// One buffer of the ring. The backend holds one reference for as long as it may hand the buffer to the
+// kernel.
+class ReceiveBuffer : public Owner {
+ public:
+  ReceiveBuffer(IoUringBackend& uring, std::uint8_t* data, std::uint16_t number)
+      : Owner(&ReceiveBuffer::give_back), uring_(uring), data_(data), number_(number) {}
+
+ private:
+  friend class IoUringBackend;
+  static void give_back(Owner* owner);
+
+  IoUringBackend& uring_;
+  std::uint8_t* data_;
+  std::size_t used_ = 0;
+  std::uint16_t number_;
+  ReceiveBuffer* next_ = nullptr;
+};
+
+// A send that the next enter submits, and what became of it.
+struct Flight {
+  SlotId id;
+  std::uint32_t bytes;
+  std::int32_t result;
+};
+
+// Memory of a receive that was still under way when its stream closed.
+struct Orphan {
+  std::uint64_t data;
+  OwnerRef memory;
+};
+
+struct Completion {
+  std::uint64_t data;
+  std::int32_t result;
+  std::uint32_t flags;
+};
+
+class IoUringBackend final : public Backend {
+ public:
+  explicit IoUringBackend(Reactor& reactor) : reactor_(reactor) {}
+  ~IoUringBackend() override;
+  bool init();
+
+  BackendKind kind() const override { return BackendKind::io_uring; }
+  Error start(Endpoint& endpoint) override;
+  void stop(Endpoint& endpoint) override;
+  void pause(Endpoint& endpoint) override;
+  void resume(Endpoint& endpoint) override;
+  void set_direct(Stream& stream) override;
+  void flush() override;
+  void leave() override;
+  void poll(int timeout_ms) override;
+  void shut_down(Stream& stream) override { ::shutdown(stream.fd_, SHUT_WR); }
+  void wake() override;
+  std::uint64_t now_ns() override { return monotonic_ns(); }
+  std::string describe() const override;
+
+  void take_back(ReceiveBuffer* buffer);
+
+ private:
+  void bind();
+  io_uring_sqe* next_request();
+  void arm_receive(Stream& stream);
+  void arm_direct(Stream& stream);
+  void arm_accept(Listener& listener);
+  void arm_poll(int fd, short events, Operation operation, SlotId id);
+  void cancel(Operation operation, SlotId id);
+
+  void prepare_send(Stream& stream);
+  void enter(int timeout_ms);
+  void collect_completions();
+  void retire_sends();
+  void report_sends();
+  void retire_buffers();
+  void provide(ReceiveBuffer& buffer);
+  void restart_starved();
+
+  void handle(const Completion& completion);
+  void handle_accept(const Completion& completion);
+  void handle_receive(const Completion& completion);
+  void handle_direct(const Completion& completion);
+  void handle_writable(const Completion& completion);
+  void after_receive(Stream& stream, std::int32_t result);
+  void receive_again(Stream& stream);
+  MutableBytes take_buffer(const Completion& completion, Owner*& memory);
+  void release_orphan(std::uint64_t data);
+  Stream* find_stream(std::uint64_t data) { return static_cast<Stream*>(reactor_.find(id_of(data))); }
+
+  Reactor& reactor_;
+  io_uring ring_{};
+  bool ring_made_ = false;
+  bool bound_ = false;
+  pthread_t thread_{};  // whom the ring belongs to once it is bound
+  Fd event_;
+
+  io_uring_buf_ring* buffer_ring_ = nullptr;
+  bool incremental_ = false;
+  unsigned buffer_count_ = 0;
+  unsigned buffers_in_ring_ = 0;  // by the completions handled so far
+  std::size_t buffer_bytes_ = 0;
+  Block* buffer_memory_ = nullptr;
+  std::vector<std::unique_ptr<ReceiveBuffer>> buffers_;
+  std::vector<ReceiveBuffer*> finished_;  // the kernel is done with them; handlers of this turn may not be
+  std::atomic<ReceiveBuffer*> returned_{nullptr};
+
+  bool settle_first_ = false;  // something depends on how this turn's sends end
+  std::vector<Flight> flights_;
+  std::vector<Completion> completions_;
+  std::vector<SlotId> starved_;
+  std::vector<Orphan> orphans_;
+};
+
+void ReceiveBuffer::give_back(Owner* owner) {
+  auto* buffer = static_cast<ReceiveBuffer*>(owner);
+  buffer->uring_.take_back(buffer);
+}
+
+// ---- Setting up ----
+
+bool IoUringBackend::init() {
+  if (init_ring(ring_, submission_entries, completion_entries) < 0) return false;
+  ring_made_ = true;
+  event_ = Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (!event_) return false;
+  incremental_ = io_uring_abilities().incremental;
+  const ReactorOptions& options = reactor_.options();
+  // Used up one message at a time, buffers have to be many; used up incrementally, they may be few and large.
+  const unsigned default_count = incremental_ ? 64 : 1024;
+  const std::size_t default_bytes = incremental_ ? 64 * 1024 : 4096;
+  buffer_count_ =
+      std::bit_ceil(std::min(options.receive_buffers == 0 ? default_count : options.receive_buffers, 32768u));
+  buffer_bytes_ = options.receive_buffer_bytes == 0 ? default_bytes : options.receive_buffer_bytes;
+  int result = 0;
+  buffer_ring_ = make_buffer_ring(ring_, buffer_count_, buffer_group, incremental_, result);
+  if (buffer_ring_ == nullptr) return false;
+  buffer_memory_ = reactor_.blocks().allocate(buffer_count_ * buffer_bytes_);
+  for (unsigned i = 0; i < buffer_count_; i++) {
+    buffers_.push_back(std::make_unique<ReceiveBuffer>(*this, buffer_memory_->data() + i * buffer_bytes_,
+                                                       static_cast<std::uint16_t>(i)));
+    provide(*buffers_.back());
+  }
+  finished_.reserve(buffer_count_);
+  arm_poll(event_.get(), POLLIN, Operation::wake, {});
+  return true;
+}
+
+// The ring belongs to the thread that enables it: the one that runs the loop, not the one that made the
+// reactor.
+void IoUringBackend::bind() {
+  if (bound_) return;
+  bound_ = true;
+  thread_ = pthread_self();
+  enable_ring(ring_);
+  io_uring_register_ring_fd(&ring_);  // saves a descriptor look-up a turn; goes without if refused
+}
+
+IoUringBackend::~IoUringBackend() {
+  if (ring_made_) {
+    bind();
+    leave();  // descriptors that are still to be closed, requests to be cancelled
+    for (const Completion& completion : completions_) {
+      if (operation_of(completion.data) == Operation::accept) const Fd nobody_wants_it(completion.result);
+    }
+    if (buffer_ring_ != nullptr) free_buffer_ring(ring_, buffer_ring_, buffer_count_, buffer_group);
+    io_uring_queue_exit(&ring_);
+  }
+  if (buffer_memory_ != nullptr) buffer_memory_->drop_reference();
+}
+
+std::string IoUringBackend::describe() const {
+  return std::string("multishot accept and receive, ") + std::to_string(buffer_count_) + " buffers of " +
+         std::to_string(buffer_bytes_ / 1024) + " KiB" +
+         (incremental_ ? " used incrementally"
+                       : ", one receive each (the kernel cannot use them incrementally)");
+}
+
+void IoUringBackend::wake() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(event_.get(), &one, sizeof one);
+}
+
+// ---- Requests ----
+
+io_uring_sqe* IoUringBackend::next_request() {
+  io_uring_sqe* request = io_uring_get_sqe(&ring_);
+  while (request == nullptr) {
+    bind();
+    io_uring_submit(&ring_);
+    request = io_uring_get_sqe(&ring_);
+  }
+  return request;
+}
+
+void IoUringBackend::arm_receive(Stream& stream) {
+  io_uring_sqe* request = next_request();
+  if (stream.expect_large_) {
+    io_uring_prep_recv(request, stream.fd_, nullptr, header_receive_bytes, 0);
+  } else {
+    io_uring_prep_recv_multishot(request, stream.fd_, nullptr, 0, 0);
+  }
+  request->flags |= IOSQE_BUFFER_SELECT;
+  request->buf_group = buffer_group;
+  request->user_data = tag(Operation::receive, stream.id());
+  stream.armed_receive_ = true;
+}
+
+void IoUringBackend::arm_direct(Stream& stream) {
+  const ReceiveTarget target = stream.receive_target();
+  io_uring_sqe* request = next_request();
+  io_uring_prep_recv(request, stream.fd_, target.bytes.data(), target.bytes.size(), 0);
+  request->user_data = tag(Operation::direct, stream.id());
+  stream.armed_receive_ = true;
+  stream.armed_direct_ = true;
+}
+
+void IoUringBackend::arm_accept(Listener& listener) {
+  io_uring_sqe* request = next_request();
+  io_uring_prep_multishot_accept(request, listener.fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  request->user_data = tag(Operation::accept, listener.id());
+  listener.armed_receive_ = true;
+}
+
+void IoUringBackend::arm_poll(int fd, short events, Operation operation, SlotId id) {
+  io_uring_sqe* request = next_request();
+  io_uring_prep_poll_add(request, fd, static_cast<unsigned>(events));
+  request->user_data = tag(operation, id);
+}
+
+void IoUringBackend::cancel(Operation operation, SlotId id) {
+  io_uring_sqe* request = next_request();
+  io_uring_prep_cancel64(request, tag(operation, id), 0);
+  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  request->user_data = tag(Operation::ignored, {});
+}
+
+Error IoUringBackend::start(Endpoint& endpoint) {
+  switch (endpoint.kind()) {
+    case EndpointKind::listener:
+      arm_accept(static_cast<Listener&>(endpoint));
+      break;
+    case EndpointKind::watch:
+      arm_poll(endpoint.fd_, POLLIN, Operation::watch, endpoint.id());
+      endpoint.armed_receive_ = true;
+      break;
+    case EndpointKind::stream:
+      if (endpoint.connecting_) {
+        arm_poll(endpoint.fd_, POLLOUT, Operation::writable, endpoint.id());
+        endpoint.armed_writable_ = true;
+      } else {
+        arm_receive(static_cast<Stream&>(endpoint));
+      }
+      break;
+    case EndpointKind::alarm:
+      break;
+  }
+  return {};
+}
+
+void IoUringBackend::stop(Endpoint& endpoint) {
+  if (bound_ && !pthread_equal(thread_, pthread_self())) {  // the reactor is destroyed by another thread
+    ::close(std::exchange(endpoint.fd_, -1));
+    return;
+  }
+  // Its queue is about to be cleared, while requests that point to it wait for the enter.
+  if (endpoint.in_flight_) io_uring_submit(&ring_);
+  if (endpoint.armed_direct_) {
+    const ReceiveTarget target = static_cast<Stream&>(endpoint).receive_target();
+    orphans_.push_back({tag(Operation::direct, endpoint.id()), OwnerRef::share(target.owner)});
+  }
+  if (endpoint.armed_receive_ || endpoint.armed_writable_) {
+    io_uring_sqe* request = next_request();
+    io_uring_prep_cancel_fd(request, endpoint.fd_, IORING_ASYNC_CANCEL_ALL);
+    request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    request->user_data = tag(Operation::ignored, {});
+  }
+  io_uring_sqe* request = next_request();
+  io_uring_prep_close(request, endpoint.fd_);
+  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  request->user_data = tag(Operation::ignored, {});
+  endpoint.fd_ = -1;
+}
+
+void IoUringBackend::pause(Endpoint& endpoint) {
+  if (!endpoint.armed_receive_) return;
+  if (endpoint.kind() == EndpointKind::listener) return cancel(Operation::accept, endpoint.id());
+  cancel(endpoint.armed_direct_ ? Operation::direct : Operation::receive, endpoint.id());
+}
+
+// If the request is still armed, its cancellation is under way: it starts again when that is reported.
+void IoUringBackend::resume(Endpoint& endpoint) {
+  if (endpoint.armed_receive_ || endpoint.connecting_) return;
+  if (endpoint.kind() == EndpointKind::listener) return arm_accept(static_cast<Listener&>(endpoint));
+  receive_again(static_cast<Stream&>(endpoint));
+}
+
+void IoUringBackend::set_direct(Stream& stream) {
+  if (!stream.direct_) return;
+  stream.expect_large_ = true;
+  if (stream.armed_receive_ && !stream.armed_direct_) cancel(Operation::receive, stream.id());
+}
+
+// ---- Sending ----
+
+void IoUringBackend::flush() {
+  while (Stream* stream = reactor_.take_dirty()) {
+    if (stream->blocked_ || stream->connecting_) {
+      reactor_.spill(*stream);
+    } else if (stream->queue_.empty()) {
+      reactor_.sending_done(*stream);
+    } else if (stream->in_flight_) {
+      settle_first_ =
+          true;  // two sends in one submission could overtake each other: the second waits for the first
+    } else {
+      prepare_send(*stream);
+    }
+  }
+}
+
+void IoUringBackend::prepare_send(Stream& stream) {
+  constexpr int flags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
+  io_uring_sqe* request = next_request();
+  std::size_t total = 0;
+  if (const Bytes only = stream.queue_.single(); !only.empty()) {
+    io_uring_prep_send(request, stream.fd_, only.data(), only.size(), flags);
+    total = only.size();
+  } else {
+    auto* vectors = reactor_.turn_memory().allocate_array<iovec>(max_segments);
+    auto* message = reactor_.turn_memory().allocate_array<msghdr>(1);
+    *message = {};
+    message->msg_iov = vectors;
+    message->msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, max_segments, total));
+    io_uring_prep_sendmsg(request, stream.fd_, message, flags);
+  }
+  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  request->user_data = tag(Operation::send, {static_cast<std::uint32_t>(flights_.size()), 0});
+  flights_.push_back({stream.id(), static_cast<std::uint32_t>(total), static_cast<std::int32_t>(total)});
+  stream.in_flight_ = true;
+  // Sends that succeed complete nothing: if the stream goes on after them, the enter must not wait.
+  if (stream.finishing_ || stream.spilled_ || total < stream.queue_.bytes()) settle_first_ = true;
+}
+
+// Every send has ended in the enter: a failed one left its result, the others were taken in full. Afterwards
+// no queue refers to the turn's memory. No handler runs before that memory has been given back: what it sends
+// is of a new turn.
+void IoUringBackend::retire_sends() {
+  for (const Flight& flight : flights_) {
+    auto* stream = static_cast<Stream*>(reactor_.find(flight.id));
+    if (stream == nullptr) continue;
+    stream->in_flight_ = false;
+    if (is_failure(flight.result)) {
+      reactor_.drop_sends(*stream);
+      continue;
+    }
+    const auto taken = static_cast<std::uint32_t>(std::max(flight.result, 0));
+    const bool blocked = taken < flight.bytes;
+    if (blocked && !stream->armed_writable_) {
+      arm_poll(stream->fd_, POLLOUT, Operation::writable, stream->id());
+      stream->armed_writable_ = true;
+    }
+    reactor_.sent(*stream, taken, blocked);
+    if (!blocked && !stream->queue_.empty()) reactor_.writable(*stream);
+  }
+}
+
+void IoUringBackend::report_sends() {
+  for (const Flight& flight : flights_) {
+    auto* stream = static_cast<Stream*>(reactor_.find(flight.id));
+    if (stream == nullptr) continue;
+    if (is_failure(flight.result)) {
+      reactor_.ended(*stream, Error::from_os("send", -flight.result));
+    } else {
+      reactor_.sending_done(*stream);
+    }
+  }
+  flights_.clear();
+}
+
+// ---- The turn ----
+
+void IoUringBackend::poll(int timeout_ms) {
+  bind();
+  flush();  // what was queued since the loop's flush
+  // Streams that starve go on when buffers return, which happens behind the enter: then it must not wait.
+  const bool buffers_return = !finished_.empty() || returned_.load(std::memory_order_relaxed) != nullptr;
+  const bool settle = std::exchange(settle_first_, false) || (buffers_return && !starved_.empty());
+  enter(settle ? 0 : timeout_ms);
+  reactor_.begin_turn();
+  collect_completions();
+  retire_sends();
+  retire_buffers();
+  reactor_.end_turn();
+  report_sends();
+  for (std::size_t i = 0; i < completions_.size(); i++) handle(completions_[i]);
+  completions_.clear();
+}
+
+void IoUringBackend::leave() {
+  flush();
+  // Submitting is not enough: a cancelled request keeps its socket open until the kernel has run its end,
+  // which it does for a few requests at a time. What completes is handled if there is another turn.
+  constexpr int enough = 1024;
+  for (int i = 0; i < enough; i++) {
+    const std::size_t before = completions_.size();
+    io_uring_submit_and_get_events(&ring_);
+    collect_completions();
+    if (completions_.size() == before) return;
+  }
+}
+
+void IoUringBackend::enter(int timeout_ms) {
+  if (timeout_ms == 0) {
+    io_uring_submit(&ring_);
+    io_uring_get_events(&ring_);
+  } else if (timeout_ms < 0) {
+    io_uring_submit_and_wait(&ring_, 1);
+  } else {
+    __kernel_timespec limit{.tv_sec = timeout_ms / 1000, .tv_nsec = (timeout_ms % 1000) * 1'000'000LL};
+    io_uring_cqe* first = nullptr;
+    io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
+  }
+  // A send counts as done only if it was submitted: the kernel may stop early for want of memory.
+  while (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
+}
+
+// Takes all completions, also those that the kernel kept back because the ring was full: which sends failed
+// has to be known before any is taken for done.
+void IoUringBackend::collect_completions() {
+  for (;;) {
+    io_uring_cqe* completion = nullptr;
+    unsigned head = 0;
+    unsigned count = 0;
+    io_uring_for_each_cqe(&ring_, head, completion) {
+      count++;
+      const std::uint64_t data = io_uring_cqe_get_data64(completion);
+      if (operation_of(data) == Operation::send) {
+        flights_[id_of(data).index].result = completion->res;
+      } else if (operation_of(data) != Operation::ignored) {
+        completions_.push_back({data, completion->res, completion->flags});
+      }
+    }
+    io_uring_cq_advance(&ring_, count);
+    if ((__atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_CQ_OVERFLOW) == 0) return;
+    io_uring_get_events(&ring_);
+  }
+}
+
+void IoUringBackend::handle(const Completion& completion) {
+  switch (operation_of(completion.data)) {
+    case Operation::accept:
+      return handle_accept(completion);
+    case Operation::receive:
+      return handle_receive(completion);
+    case Operation::direct:
+      return handle_direct(completion);
+    case Operation::writable:
+      return handle_writable(completion);
+    case Operation::watch:
+      if (auto* watch = static_cast<Watch*>(reactor_.find(id_of(completion.data)))) {
+        reactor_.readable(*watch);
+        if (!watch->closed()) arm_poll(watch->fd_, POLLIN, Operation::watch, watch->id());
+      }
+      return;
+    case Operation::wake: {
+      std::uint64_t ignored;
+      [[maybe_unused]] const ssize_t got = read(event_.get(), &ignored, sizeof ignored);
+      return arm_poll(event_.get(), POLLIN, Operation::wake, {});
+    }
+    case Operation::ignored:
+    case Operation::send:
+      return;
+  }
+}
+
+void IoUringBackend::handle_accept(const Completion& completion) {
+  Fd fd(completion.result);
+  auto* listener = static_cast<Listener*>(reactor_.find(id_of(completion.data)));
+  if (listener == nullptr) return;
+  if ((completion.flags & IORING_CQE_F_MORE) == 0) listener->armed_receive_ = false;
+  if (fd) {
+    reactor_.accepted(*listener, std::move(fd));
+  } else if (accepting_is_impossible(-completion.result)) {
+    reactor_.accept_failed(*listener, Error::from_os("accept", -completion.result));
+  }
+  if (!listener->closed() && !listener->armed_receive_ && !listener->paused_) arm_accept(*listener);
+}
+
+MutableBytes IoUringBackend::take_buffer(const Completion& completion, Owner*& memory) {
+  if ((completion.flags & IORING_CQE_F_BUFFER) == 0) return {};
+  ReceiveBuffer& buffer = *buffers_[completion.flags >> IORING_CQE_BUFFER_SHIFT];
+  const auto size = static_cast<std::size_t>(std::max(completion.result, 0));
+  const MutableBytes bytes{buffer.data_ + buffer.used_, size};
+  buffer.used_ += size;
+  if (!incremental_ || (completion.flags & completion_buffer_more) == 0) {
+    finished_.push_back(&buffer);
+    buffers_in_ring_--;
+  }
+  memory = &buffer;
+  return bytes;
+}
+
+void IoUringBackend::handle_receive(const Completion& completion) {
+  Owner* memory = nullptr;
+  const MutableBytes bytes = take_buffer(completion, memory);  // also for a stream that is gone
+  Stream* stream = find_stream(completion.data);
+  if (stream == nullptr) return;
+  if ((completion.flags & IORING_CQE_F_MORE) == 0) stream->armed_receive_ = false;
+  if (!bytes.empty()) {
+    if (stream->expect_large_ && !stream->direct_ && bytes.size() < header_receive_bytes) {
+      stream->expect_large_ = false;
+    }
+    reactor_.received(*stream, bytes, memory);
+  }
+  after_receive(*stream, completion.result);
+}
+
+void IoUringBackend::handle_direct(const Completion& completion) {
+  Stream* stream = find_stream(completion.data);
+  if (stream == nullptr) return release_orphan(completion.data);
+  stream->armed_receive_ = false;
+  stream->armed_direct_ = false;
+  if (completion.result > 0) {
+    const MutableBytes target = stream->receive_target().bytes;
+    reactor_.received(*stream, target.first(static_cast<std::size_t>(completion.result)), nullptr);
+  }
+  after_receive(*stream, completion.result);
+}
+
+// Tells that there is nothing more to receive, or goes on.
+void IoUringBackend::after_receive(Stream& stream, std::int32_t result) {
+  if (stream.closed() || stream.ended_) return;
+  if (result == 0) return reactor_.ended(stream, {Errc::end_of_stream, "recv"});
+  if (result < 0 && result != -ENOBUFS && result != -ECANCELED && result != -EINTR && result != -EAGAIN) {
+    return reactor_.ended(stream, Error::from_os("recv", -result));
+  }
+  // Buffers may have come back since the kernel found none.
+  if (result == -ENOBUFS && buffers_in_ring_ == 0 && !stream.direct_ && !stream.starved_) {
+    stream.starved_ = true;
+    starved_.push_back(stream.id());
+  }
+  receive_again(stream);
+}
+
+void IoUringBackend::receive_again(Stream& stream) {
+  if (stream.armed_receive_ || stream.paused_ || stream.starved_ || stream.ended_) return;
+  if (stream.direct_) {
+    arm_direct(stream);
+  } else {
+    arm_receive(stream);
+  }
+}
+
+void IoUringBackend::handle_writable(const Completion& completion) {
+  Stream* stream = find_stream(completion.data);
+  if (stream == nullptr) return;
+  stream->armed_writable_ = false;
+  if (!stream->connecting_) return reactor_.writable(*stream);
+  const Error error = take_socket_error(stream->fd_, "connect");
+  if (error) return reactor_.ended(*stream, error);
+  reactor_.connected(*stream);
+  if (!stream->closed()) receive_again(*stream);
+}
+
+void IoUringBackend::release_orphan(std::uint64_t data) {
+  std::erase_if(orphans_, [data](const Orphan& orphan) { return orphan.data == data; });
+}
+
+// ---- Receive buffers ----
+
+void IoUringBackend::provide(ReceiveBuffer& buffer) {
+  buffer.used_ = 0;
+  io_uring_buf_ring_add(buffer_ring_, buffer.data_, static_cast<unsigned>(buffer_bytes_), buffer.number_,
+                        io_uring_buf_ring_mask(buffer_count_), 0);
+  io_uring_buf_ring_advance(buffer_ring_, 1);
+  buffers_in_ring_++;
+}
+
+// Gives the buffers of the last turn back to the kernel, but those that somebody still refers to.
+void IoUringBackend::retire_buffers() {
+  bool provided = false;
+  for (ReceiveBuffer* buffer : finished_) {
+    if (buffer->references() == 1) {
+      provide(*buffer);
+      provided = true;
+    } else {
+      buffer->drop_reference();  // comes back through take_back()
+    }
+  }
+  finished_.clear();
+  ReceiveBuffer* buffer = returned_.exchange(nullptr, std::memory_order_acquire);
+  while (buffer != nullptr) {
+    provide(*std::exchange(buffer, buffer->next_));
+    provided = true;
+  }
+  if (provided && !starved_.empty()) restart_starved();
+}
+
+void IoUringBackend::take_back(ReceiveBuffer* buffer) {
+  buffer->next_ = returned_.load(std::memory_order_relaxed);
+  while (!returned_.compare_exchange_weak(buffer->next_, buffer, std::memory_order_release,
+                                          std::memory_order_relaxed)) {
+  }
+  if (!reactor_.on_own_thread()) wake();
+}
+
+void IoUringBackend::restart_starved() {
+  for (const SlotId id : starved_) {
+    auto* stream = static_cast<Stream*>(reactor_.find(id));
+    if (stream == nullptr) continue;
+    stream->starved_ = false;
+    receive_again(*stream);
+  }
+  starved_.clear();
+}
+
+std::unique_ptr<Backend> make_io_uring_backend(Reactor& reactor) {
+  auto backend = std::make_unique<IoUringBackend>(reactor);
+  if (!backend->init()) return nullptr;
+  return backend;
+}
+
+}  // namespace levada::net

@@ -1,0 +1,16 @@
+// The io_uring backend of a build without liburing: it says so.
+#include <levada/net/io_uring.h>
+#include <levada/net/reactor.h>
+
+namespace levada::net {
+
+const IoUringAbilities& io_uring_abilities() {
+  static const IoUringAbilities none{.error = {Errc::not_supported, "built without io_uring"}};
+  return none;
+}
+
+std::unique_ptr<Backend> make_io_uring_backend(Reactor&) {
+  return nullptr;
+}
+
+}  // namespace levada::net

@@ -1,0 +1,337 @@
+#include <levada/net/reactor.h>
+
+#include <pthread.h>
+#include <sched.h>
+#include <algorithm>
+#include <cstdlib>
+#include <string_view>
+
+#include <levada/core/clock.h>
+#include <levada/net/epoll.h>
+#include <levada/net/io_uring.h>
+
+namespace levada::net {
+namespace {
+
+std::uintptr_t current_thread() {
+  static thread_local const char name = 0;
+  return reinterpret_cast<std::uintptr_t>(&name);
+}
+
+// What the environment asks for, else what the options do.
+BackendKind wanted_backend(BackendKind kind) {
+  const char* text = std::getenv("LEVADA_BACKEND");
+  const std::string_view name = text == nullptr ? "" : text;
+  if (kind != BackendKind::automatic) return kind;
+  if (name == "epoll") return BackendKind::epoll;
+  if (name == "io_uring") return BackendKind::io_uring;
+  return kind;
+}
+
+}  // namespace
+
+const char* to_string(BackendKind kind) {
+  switch (kind) {
+    case BackendKind::automatic:
+      return "auto";
+    case BackendKind::epoll:
+      return "epoll";
+    case BackendKind::io_uring:
+      return "io_uring";
+    case BackendKind::simulated:
+      return "simulated";
+  }
+  return "auto";
+}
+
+// ---- Endpoint, Listener, Stream ----
+
+void Endpoint::close() {
+  if (!closed_) reactor_->close(*this);
+}
+
+void Endpoint::set_timer(std::uint32_t delay_ms) {
+  if (!closed_)
+    reactor_->timers_.set(*this, reactor_->now_ms() + std::min(delay_ms, TimerWheel::max_delay_ms / 2));
+}
+
+void Endpoint::cancel_timer() {
+  reactor_->timers_.cancel(*this);
+}
+
+void Listener::on_timer() {
+  if (!paused_) return;
+  paused_ = false;
+  reactor().backend().resume(*this);
+}
+
+void Stream::send(Bytes bytes) {
+  if (closed_ || finishing_ || bytes.empty()) return;
+  std::uint8_t* memory = reserve(bytes.size());
+  std::copy(bytes.begin(), bytes.end(), memory);
+  send_turn_memory({memory, bytes.size()});
+}
+
+void Stream::finish() {
+  if (closed_ || finishing_) return;
+  finishing_ = true;
+  mark_dirty();
+}
+
+void Stream::pause() {
+  if (closed_ || paused_) return;
+  paused_ = true;
+  reactor().backend().pause(*this);
+}
+
+void Stream::resume() {
+  if (closed_ || !paused_) return;
+  paused_ = false;
+  reactor().backend().resume(*this);
+}
+
+void Stream::receive_directly(bool on) {
+  if (closed_ || direct_ == on) return;
+  direct_ = on;
+  reactor().backend().set_direct(*this);
+}
+
+// ---- Reactor ----
+
+Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) {
+  const BackendKind wanted = wanted_backend(options.backend);
+  std::string reason;
+  if (wanted != BackendKind::epoll) {
+    const IoUringAbilities& abilities = io_uring_abilities();
+    Error error = abilities.error;
+    if (abilities.sufficient()) {
+      auto make = [](Reactor& reactor, void*) { return make_io_uring_backend(reactor); };
+      auto reactor = std::make_unique<Reactor>(options, make, nullptr);
+      if (reactor->backend_ != nullptr) return reactor;
+      error = {Errc::no_memory, "io_uring_setup"};
+    }
+    if (wanted == BackendKind::io_uring) return error;
+    reason = "io_uring: " + error.message();
+  }
+  auto make = [](Reactor& reactor, void*) { return EpollBackend::make(reactor); };
+  auto reactor = std::make_unique<Reactor>(options, make, nullptr);
+  if (reactor->backend_ == nullptr) return Error{Errc::descriptor_limit, "epoll_create1"};
+  reactor->fallback_reason_ = std::move(reason);
+  return reactor;
+}
+
+Reactor::Reactor(const ReactorOptions& options, MakeBackend make_backend, void* context)
+    : options_(options), blocks_(options.retain_bytes), turn_memory_(blocks_) {
+  bind_to_current_thread();
+  backend_ = make_backend(*this, context);
+  if (backend_ != nullptr) start_ns_ = backend_->now_ns();
+}
+
+Reactor::~Reactor() {
+  bind_to_current_thread();
+  for_each([](Endpoint& endpoint) { endpoint.close(); });
+  destroy_closed();
+  tasks_.clear();
+  backend_.reset();
+}
+
+void Reactor::bind_to_current_thread() {
+  thread_.store(current_thread(), std::memory_order_relaxed);
+  blocks_.bind_to_current_thread();
+}
+
+bool Reactor::on_own_thread() const {
+  return thread_.load(std::memory_order_relaxed) == current_thread();
+}
+
+void Reactor::run() {
+  bind_to_current_thread();
+  if (options_.cpu >= 0) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<std::size_t>(options_.cpu), &set);
+    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  }
+  while (!stopping_.load(std::memory_order_acquire)) run_once(-1);
+  backend_->leave();
+  stopping_.store(false, std::memory_order_release);
+}
+
+void Reactor::run_once(int timeout_ms) {
+  backend_->poll(wait_limit(timeout_ms));
+  if (has_tasks_.load(std::memory_order_acquire)) run_tasks();
+  advance_timers();
+  backend_->flush();
+  if (!closed_.empty()) destroy_closed();
+  in_turn_ = false;
+}
+
+int Reactor::wait_limit(int timeout_ms) const {
+  if (has_dirty() || has_tasks_.load(std::memory_order_acquire) ||
+      stopping_.load(std::memory_order_acquire)) {
+    return 0;
+  }
+  const std::uint32_t next = timers_.next_event_ms();
+  if (next == TimerWheel::none) return timeout_ms;
+  const int limit = static_cast<int>(next);
+  return timeout_ms < 0 ? limit : std::min(limit, timeout_ms);
+}
+
+void Reactor::stop() {
+  stopping_.store(true, std::memory_order_release);
+  backend_->wake();
+}
+
+void Reactor::post(Task task) {
+  bool first = false;
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    first = tasks_.empty();
+    tasks_.push_back(std::move(task));
+    has_tasks_.store(true, std::memory_order_release);
+  }
+  if (first) backend_->wake();
+}
+
+void Reactor::run_tasks() {
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    running_tasks_.swap(tasks_);
+    has_tasks_.store(false, std::memory_order_release);
+  }
+  for (Task& task : running_tasks_) task();
+  running_tasks_.clear();
+}
+
+void Reactor::read_time() {
+  const std::uint64_t elapsed = backend_->now_ns() - start_ns_;
+  now_ms_ = static_cast<std::uint32_t>(elapsed / nanoseconds_per_millisecond);
+}
+
+void Reactor::advance_timers() {
+  read_time();
+  if (now_ms_ == timers_.now()) return;
+  timers_.advance(now_ms_, [](Timer& timer) { static_cast<Endpoint&>(timer).on_timer(); });
+}
+
+SlotId Reactor::after(std::uint32_t delay_ms, Task task) {
+  Alarm* alarm = add<Alarm>(std::move(task));
+  alarm->set_timer(delay_ms);
+  return alarm->id();
+}
+
+bool Reactor::start(Endpoint& endpoint, SlotId id) {
+  endpoint.reactor_ = this;
+  endpoint.id_ = id;
+  if (endpoint.kind() == EndpointKind::alarm) return true;
+  last_error_ = backend_->start(endpoint);
+  if (!last_error_) return true;
+  const Fd close_it(endpoint.fd_);
+  endpoint.~Endpoint();
+  slots_.release(id.index);
+  return false;
+}
+
+void Reactor::close(Endpoint& endpoint) {
+  assert(on_own_thread());
+  endpoint.closed_ = true;
+  timers_.cancel(endpoint);
+  if (endpoint.kind() != EndpointKind::alarm) backend_->stop(endpoint);
+  closed_.push_back(endpoint.id_.index);
+}
+
+void Reactor::destroy_closed() {
+  for (std::size_t i = 0; i < closed_.size(); i++) {  // on_closed() may close more
+    auto& endpoint = *static_cast<Endpoint*>(slots_.at(closed_[i]));
+    if (endpoint.kind() == EndpointKind::stream) static_cast<Stream&>(endpoint).queue_.clear(segments_);
+    endpoint.on_closed();
+  }
+  unlink_closed_dirty();
+  for (const std::uint32_t index : closed_) {
+    static_cast<Endpoint*>(slots_.at(index))->~Endpoint();
+    slots_.release(index);
+  }
+  closed_.clear();
+  if (!paused_listeners_.empty()) resume_listeners();
+}
+
+void Reactor::unlink_closed_dirty() {
+  std::uint32_t index = std::exchange(dirty_head_, nothing);
+  dirty_tail_ = nothing;
+  while (index != nothing) {
+    Stream& stream = stream_at(index);
+    index = stream.next_dirty_;
+    if (!stream.closed()) mark_dirty(stream);
+  }
+}
+
+void Reactor::accept_failed(Listener& listener, const Error& error) {
+  listener.failures_++;
+  listener.last_error_ = error;
+  if (listener.paused_) return;
+  listener.paused_ = true;
+  backend_->pause(listener);
+  listener.set_timer(Listener::retry_ms);
+  if (std::find(paused_listeners_.begin(), paused_listeners_.end(), listener.id()) ==
+      paused_listeners_.end()) {
+    paused_listeners_.push_back(listener.id());
+  }
+}
+
+void Reactor::resume_listeners() {
+  for (const SlotId id : paused_listeners_) {
+    if (Endpoint* endpoint = find(id)) endpoint->on_timer();
+  }
+  paused_listeners_.clear();
+}
+
+void Reactor::connected(Stream& stream) {
+  stream.connecting_ = false;
+  stream.on_connected();
+  if (!stream.closed() && (!stream.queue_.empty() || stream.finishing_)) stream.mark_dirty();
+}
+
+void Reactor::ended(Stream& stream, const Error& error) {
+  if (stream.closed()) return;
+  const bool failed = error.code != Errc::end_of_stream;
+  if (failed) drop_sends(stream);
+  if (!stream.ended_) {
+    stream.ended_ = true;
+    stream.on_end(error);
+  } else if (failed) {
+    stream.close();
+  }
+}
+
+void Reactor::drop_sends(Stream& stream) {
+  stream.queue_.clear(segments_);
+  stream.blocked_ = stream.spilled_ = false;
+  stream.finishing_ = stream.finished_ = true;
+}
+
+void Reactor::writable(Stream& stream) {
+  stream.blocked_ = false;
+  stream.mark_dirty();
+}
+
+void Reactor::sent(Stream& stream, std::size_t size, bool blocked) {
+  stream.queue_.advance(segments_, size);
+  stream.blocked_ = blocked;
+  if (stream.queue_.empty()) return;
+  spill(stream);
+  stream.spilled_ = true;
+}
+
+void Reactor::sending_done(Stream& stream) {
+  if (stream.closed() || !stream.queue_.empty()) return;
+  const bool had_waited = stream.spilled_;
+  stream.spilled_ = false;
+  if (stream.finishing_ && !stream.finished_) {
+    stream.finished_ = true;
+    backend_->shut_down(stream);
+    if (stream.ended_) return stream.close();  // both directions are done
+  }
+  if (had_waited) stream.on_drained();
+}
+
+}  // namespace levada::net

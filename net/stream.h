@@ -1,0 +1,93 @@
+// Stream: a byte stream on a reactor (TCP or Unix), to be derived from.
+//
+// Model: the backend receives into memory of the turn and calls on_receive(); what the stream sends is
+// queued, the stream is linked into its reactor's dirty list, and the loop hands all queues to the kernel
+// once at the end of the turn. So sending does no I/O, never re-enters a handler, and one turn costs one
+// write per stream. Invariants: bytes leave in the order in which they were queued; after on_end() with an
+// error nothing is sent.
+#pragma once
+
+#include <levada/core/bytes.h>
+#include <levada/net/endpoint.h>
+#include <levada/net/send_queue.h>
+
+namespace levada::net {
+
+// Where the next bytes are to be received: memory and the reference that keeps it alive.
+struct ReceiveTarget {
+  MutableBytes bytes;
+  Owner* owner = nullptr;
+};
+
+class Stream : public Endpoint {
+ public:
+  // All of these: reactor's thread only.
+
+  // Queues a copy of `bytes`. Nothing happens on a stream that is closed, or finishing.
+  void send(Bytes bytes);
+
+  // Queues bytes that the reactor keeps until the end of this turn, without a copy: what on_receive() was
+  // given, or what reserve() returned.
+  void send_turn_memory(Bytes bytes) { enqueue(bytes, nullptr); }
+
+  // Queues bytes without a copy and takes over one reference on their `owner`.
+  void send_owned(Bytes bytes, Owner* owner) { enqueue(bytes, owner); }
+
+  // `size` bytes of turn memory to be filled and then sent with send_turn_memory().
+  std::uint8_t* reserve(std::size_t size);
+
+  // Ends the sending side when everything queued has left; reading goes on until the peer ends or close().
+  void finish();
+
+  // Stops and resumes reading. Bytes that the kernel had handed over before still arrive.
+  void pause();
+  void resume();
+  bool paused() const { return paused_; }
+
+  // Bytes queued that the kernel has not taken.
+  std::size_t buffered() const { return queue_.bytes(); }
+
+  // Whether the kernel refused bytes and the queue waits for room.
+  bool blocked() const { return blocked_; }
+  bool connecting() const { return connecting_; }
+
+ protected:
+  // Takes over `fd`, a connected or connecting non-blocking socket. Built with Reactor::add.
+  explicit Stream(Fd fd) : Endpoint(EndpointKind::stream, fd.release()) {}
+
+  // Bytes in order. They may be changed in place, they live until the end of this turn, and `memory` owns
+  // what they lie in: a reference on it keeps them longer, and a receive buffer out of use. nullptr:
+  // receive_target().
+  virtual void on_receive(MutableBytes bytes, Owner* memory) = 0;
+  // The peer ended (Errc::end_of_stream) or the connection failed; nothing more is received. Called once: if
+  // the connection fails after the peer's end, the stream closes.
+  virtual void on_end(const Error& error) {
+    (void)error;
+    close();
+  }
+  // A connection attempt succeeded; a failed one gives on_end().
+  virtual void on_connected() {}
+  // The queue is empty after it had been blocked.
+  virtual void on_drained() {}
+  // Where to receive while receive_directly(true) is set; must not be empty then.
+  virtual ReceiveTarget receive_target() { return {}; }
+
+  // Receive into receive_target() instead of turn memory from the next receive on. Bytes that the kernel had
+  // handed over before still come through on_receive() in turn memory.
+  void receive_directly(bool on);
+
+ private:
+  friend class Reactor;
+  friend class Backend;
+  friend class EpollBackend;
+  friend class IoUringBackend;
+  friend class SimulatedBackend;
+
+  void enqueue(Bytes bytes, Owner* owner);
+  void mark_dirty();
+
+  [[no_unique_address]] SendQueue queue_;
+  std::uint32_t next_dirty_ = 0;  // index of the next stream in the dirty list
+};
+
+}  // namespace levada::net
