@@ -1,0 +1,220 @@
+// Connection: one WebSocket on a reactor, server or client side (RFC 6455).
+//
+// Model: a Stream that decodes what it receives and calls its Service's handler. Between messages it owns no memory but
+// its slot; a message or handshake that is under way has a Pending of the service. Sending queues frames; the loop
+// hands them to the kernel at the end of the turn, so many messages are one system call.
+//
+//   handshake --> open --> closing --> closed        closing: our close frame was sent, the peer's is awaited
+//        \-> held -/  \------------------^           closed: nothing is sent or delivered any more; the server has ended
+//                                                    its side of TCP and waits for the peer to end its own
+//
+// All members are for the reactor's thread; other threads use a Handle.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <levada/core/block_pool.h>
+#include <levada/core/bytes.h>
+#include <levada/core/error.h>
+#include <levada/net/reactor.h>
+#include <levada/ws/close.h>
+#include <levada/ws/decoder.h>
+#include <levada/ws/handler.h>
+#include <levada/ws/handshake.h>
+#include <levada/ws/prepared.h>
+
+namespace levada::ws {
+
+class Service;
+struct Pending;
+
+enum class SendStatus : std::uint8_t {
+  queued,
+  full,    // it would have made the queue longer than ServiceOptions::max_buffered_bytes; nothing was queued
+  closed,  // the connection is not open (any more)
+};
+
+enum class ClosedBy : std::uint8_t {
+  peer,       // the peer began the close handshake
+  local,      // close() did, or the peer broke a rule
+  transport,  // TCP ended or failed without a close frame, or a timeout passed
+};
+
+// Why and how a connection ended. The reason lives until on_close returns.
+struct CloseInfo {
+  CloseCode code = CloseCode::abnormal;  // the peer's when it sent one, or what it was failed with; 1006 without either
+  std::string_view reason;               // the peer's words (UTF-8), or the rule that the peer broke
+  ClosedBy by = ClosedBy::transport;
+  Error error;                           // of the transport
+};
+
+// Memory of a payload that outlives its handler. Drop it on any thread, before the reactor ends.
+class PayloadRef {
+ public:
+  PayloadRef() = default;
+  PayloadRef(Bytes bytes, OwnerRef owner) : bytes_(bytes), owner_(std::move(owner)) {}
+  Bytes bytes() const { return bytes_; }
+  explicit operator bool() const { return static_cast<bool>(owner_); }
+
+ private:
+  friend class Connection;
+  Bytes bytes_;
+  OwnerRef owner_;
+};
+
+// A name for a connection that any thread may keep and use, also when the connection is gone.
+class Handle {
+ public:
+  Handle() = default;
+  Handle(net::Reactor& reactor, SlotId id) : reactor_(&reactor), id_(id) {}
+
+  bool operator==(const Handle&) const = default;
+
+  // Any thread. Calls `use(Connection*)` on the reactor's thread in its next turn, with nullptr when the connection
+  // does not exist any more. The captures of `use` may be 24 bytes. The reactor must still exist.
+  template <class Use>
+  void run(Use use) const {
+    reactor_->post([handle = *this, use = std::move(use)]() mutable { use(handle.get()); });
+  }
+
+  // Any thread. Copies the message and sends it in the reactor's next turn. `result`, if given, is called there with
+  // what became of it: SendStatus::closed when the connection was gone.
+  void send(Opcode opcode, Bytes payload, void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  // Any thread. The same without a copy.
+  void send(PreparedMessage message, void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  // Any thread. As Connection::close(), without a reason.
+  void close(CloseCode code = CloseCode::normal) const;
+
+  // The reactor's thread only: the connection, or nullptr when it is gone.
+  Connection* get() const;
+
+ private:
+  net::Reactor* reactor_ = nullptr;
+  SlotId id_;
+};
+
+class Connection final : public net::Stream {
+ public:
+  // ---- Sending ----
+
+  // Queues a message (text or binary). The payload is copied, but for the one that on_message was given: that is
+  // framed where it lies, once (an echo copies nothing). Text must be UTF-8.
+  SendStatus send(Opcode opcode, Bytes payload) { return send_frame(opcode, payload, true); }
+  SendStatus send_text(std::string_view text) { return send(Opcode::text, to_bytes(text)); }
+
+  // Queues one message made of several parts.
+  SendStatus send(Opcode opcode, std::span<const Bytes> parts);
+
+  // Queues a message by reference. Servers only (a client has to mask each frame with a key of its own).
+  SendStatus send(const PreparedMessage& message);
+
+  // Queues a kept payload as a message by reference.
+  SendStatus send(Opcode opcode, PayloadRef payload);
+
+  // Queues a piece of a message whose length is not known yet: the first with its opcode, all but the last with `last`
+  // false. In between only control frames may be sent (asserted).
+  SendStatus send_fragment(Opcode opcode, Bytes piece, bool last);
+
+  // Queues a ping or an unsolicited pong; at most 125 bytes (asserted).
+  SendStatus ping(Bytes payload = {});
+  SendStatus pong(Bytes payload = {});
+
+  // Begins the close handshake (section 7.1.2): queues a close frame after what is queued already, delivers no further
+  // messages, and ends when the peer has answered or ServiceOptions::close_timeout_ms has passed. `code` must be valid on
+  // the wire (asserted) or no_status; at most 123 bytes of the reason are sent.
+  void close(CloseCode code = CloseCode::normal, std::string_view reason = {});
+
+  // Ends the connection at once, without a close frame; what is queued is lost.
+  void terminate() { Endpoint::close(); }
+
+  // ---- Receiving ----
+
+  // Keeps (a part of) the payload that a handler was given, for longer than the call: by reference where its memory
+  // can be spared, else by a copy.
+  PayloadRef keep(Bytes payload);
+
+  // ---- State ----
+
+  bool is_open() const;
+  Role role() const;
+  Handle handle() const { return {reactor(), id()}; }
+  Service& service() const { return *service_; }
+
+  void* user_data() const { return user_data_; }
+  void set_user_data(void* data) { user_data_ = data; }
+
+  // The subprotocol agreed on, one of ServiceOptions::subprotocols; empty if none (or one chosen by on_upgrade).
+  std::string_view subprotocol() const;
+
+ private:
+  friend class Service;
+  friend class Upgrade;
+  friend class UpgradeTicket;
+  friend class HttpExchange;
+  friend class net::Reactor;
+
+  enum class Phase : std::uint8_t { handshake, held, open, closing, closed };
+
+  Connection(Fd fd, Service& service, Phase phase)
+      : Stream(std::move(fd)), service_(&service), phase_(phase) {}
+
+  void on_receive(MutableBytes bytes, Owner* memory) override;
+  void on_end(const Error& error) override;
+  void on_connected() override;
+  void on_drained() override;
+  void on_timer() override;
+  void on_closed() override;
+  net::ReceiveTarget receive_target() override;
+
+  SendStatus send_frame(Opcode opcode, Bytes payload, bool fin);
+  SendStatus send_control(Opcode opcode, Bytes payload);
+  bool has_room(std::size_t bytes) const;
+  void queue_frame(Opcode opcode, Bytes payload, bool fin);
+  bool queue_in_place(Opcode opcode, Bytes payload, bool fin);
+
+  // Opening handshake (opening.cc).
+  void receive_request(MutableBytes bytes, Owner* memory);
+  void receive_response(MutableBytes bytes, Owner* memory);
+  MutableBytes gather_head(MutableBytes bytes);
+  bool serve_request();
+  void serve_plain();
+  void serve_upgrade();
+  void accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields);
+  void accept_held(std::string_view subprotocol, std::span<const HttpField> fields);
+  void reject_held(const Rejection& rejection);
+  void remember_subprotocol(std::string_view name);
+  void reject(std::uint16_t status);
+  void reject(const Rejection& rejection);
+  void refuse(const Refusal& refusal);
+  void begin_messages(MutableBytes rest, Owner* memory);
+  void hold_back(MutableBytes rest);
+  void open();
+
+  // Messages.
+  void receive_frames(MutableBytes bytes, Owner* memory);
+  void dispatch(const Decoded& decoded, Owner* memory);
+  void receive_close(Bytes payload);
+  void keep_decoder(Decoder& decoder);
+  void fail(FrameError error);
+  void end_sending();
+  void report(const CloseInfo& info);
+  Pending& pending();
+  void drop_pending();
+
+  Service* service_;
+  void* user_data_ = nullptr;
+  Pending* pending_ = nullptr;
+  Phase phase_;
+  std::uint8_t subprotocol_ = 0;      // index + 1 in the service's list
+  bool opened_ : 1 = false;           // on_open was called, so on_close has to be
+  bool fragmenting_ : 1 = false;      // a message is being sent in fragments
+  bool close_sent_ : 1 = false;
+  bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
+};
+
+static_assert(sizeof(Connection) <= net::endpoint_slot_bytes);
+
+}  // namespace levada::ws

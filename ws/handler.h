@@ -1,0 +1,93 @@
+// Handler: what a user writes; HandlerTable: the same as the engine calls it.
+//
+// A handler is any class with some of these members; those that are not there are not called:
+//
+//   void on_upgrade(Upgrade& upgrade);                                  // server: accept, reject or hold a handshake
+//   void on_http(HttpExchange& exchange);                               // server: a request that asks for no WebSocket
+//   void on_open(Connection& connection);                               // the handshake is done
+//   void on_message(Connection& connection, Opcode opcode, Bytes payload);
+//   void on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last);  // instead of on_message: pieces
+//                                                                       // as they arrive, nothing is assembled
+//   void on_ping(Connection& connection, Bytes payload);                // before the pong is sent
+//   void on_pong(Connection& connection, Bytes payload);
+//   void on_drain(Connection& connection);                              // everything queued has left, after a stall
+//   void on_close(Connection& connection, const CloseInfo& info);       // once for every on_open
+//   void on_refused(Connection& connection, const Refusal& refusal);    // client: the handshake failed, instead of on_open
+//
+// All are called on the reactor's thread, never one inside another. Views live until the call returns; a payload may
+// be kept longer with Connection::keep(). Payloads are `Bytes`; a handler that takes `MutableBytes` may change them.
+#pragma once
+
+#include <levada/core/bytes.h>
+#include <levada/ws/frame.h>
+
+namespace levada::ws {
+
+class Connection;
+class HttpExchange;
+class Upgrade;
+struct CloseInfo;
+struct Refusal;
+
+struct HandlerTable {
+  void (*upgrade)(void* self, Upgrade& upgrade) = nullptr;
+  void (*http)(void* self, HttpExchange& exchange) = nullptr;
+  void (*open)(void* self, Connection& connection) = nullptr;
+  void (*message)(void* self, Connection& connection, Opcode opcode, MutableBytes payload) = nullptr;
+  void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece, bool last) = nullptr;
+  void (*ping)(void* self, Connection& connection, Bytes payload) = nullptr;
+  void (*pong)(void* self, Connection& connection, Bytes payload) = nullptr;
+  void (*drain)(void* self, Connection& connection) = nullptr;
+  void (*close)(void* self, Connection& connection, const CloseInfo& info) = nullptr;
+  void (*refused)(void* self, Connection& connection, const Refusal& refusal) = nullptr;
+};
+
+namespace detail {
+
+template <class H>
+constexpr HandlerTable make_handler_table() {
+  HandlerTable table;
+  if constexpr (requires { &H::on_upgrade; })
+    table.upgrade = [](void* self, Upgrade& upgrade) { static_cast<H*>(self)->on_upgrade(upgrade); };
+  if constexpr (requires { &H::on_http; })
+    table.http = [](void* self, HttpExchange& exchange) { static_cast<H*>(self)->on_http(exchange); };
+  if constexpr (requires { &H::on_open; })
+    table.open = [](void* self, Connection& connection) { static_cast<H*>(self)->on_open(connection); };
+  if constexpr (requires { &H::on_message; })
+    table.message = [](void* self, Connection& connection, Opcode opcode, MutableBytes payload) {
+      static_cast<H*>(self)->on_message(connection, opcode, payload);
+    };
+  if constexpr (requires { &H::on_fragment; })
+    table.fragment = [](void* self, Connection& connection, Opcode opcode, MutableBytes piece, bool last) {
+      static_cast<H*>(self)->on_fragment(connection, opcode, piece, last);
+    };
+  if constexpr (requires { &H::on_ping; })
+    table.ping = [](void* self, Connection& connection, Bytes payload) {
+      static_cast<H*>(self)->on_ping(connection, payload);
+    };
+  if constexpr (requires { &H::on_pong; })
+    table.pong = [](void* self, Connection& connection, Bytes payload) {
+      static_cast<H*>(self)->on_pong(connection, payload);
+    };
+  if constexpr (requires { &H::on_drain; })
+    table.drain = [](void* self, Connection& connection) { static_cast<H*>(self)->on_drain(connection); };
+  if constexpr (requires { &H::on_close; })
+    table.close = [](void* self, Connection& connection, const CloseInfo& info) {
+      static_cast<H*>(self)->on_close(connection, info);
+    };
+  if constexpr (requires { &H::on_refused; })
+    table.refused = [](void* self, Connection& connection, const Refusal& refusal) {
+      static_cast<H*>(self)->on_refused(connection, refusal);
+    };
+  static_assert(!(requires { &H::on_message; } && requires { &H::on_fragment; }),
+                "on_fragment takes the place of on_message");
+  return table;
+}
+
+}  // namespace detail
+
+// The table of a handler class.
+template <class H>
+inline constexpr HandlerTable handler_table = detail::make_handler_table<H>();
+
+}  // namespace levada::ws

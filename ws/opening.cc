@@ -1,0 +1,309 @@
+// The opening handshake of a Connection, both roles: what comes in is gathered, parsed where it lies, and answered.
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include <levada/ws/service.h>
+
+namespace levada::ws {
+namespace {
+
+constexpr std::uint16_t status_forbidden = 403;
+constexpr std::uint16_t status_not_found = 404;
+
+void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
+  const std::size_t total = pending.input_bytes + bytes.size();
+  if (pending.input == nullptr || pending.input->capacity() < total) {
+    Block* larger = blocks.allocate(std::max<std::size_t>(total, 2048));
+    if (pending.input != nullptr) {
+      std::memcpy(larger->data(), pending.input->data(), pending.input_bytes);
+      pending.input->drop_reference();
+    }
+    pending.input = larger;
+  }
+  if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
+  pending.input_bytes = total;
+}
+
+void clear_input(Pending& pending) {
+  if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
+  pending.input_bytes = pending.parsed_bytes = 0;
+}
+
+}  // namespace
+
+// ---- Server ----
+
+// All bytes of the head so far: those that came now, or the ones kept from before with them behind.
+MutableBytes Connection::gather_head(MutableBytes bytes) {
+  if (pending_ == nullptr || pending_->input_bytes == 0) return bytes;
+  append_input(*pending_, reactor().blocks(), bytes);
+  return {pending_->input->data(), pending_->input_bytes};
+}
+
+void Connection::receive_request(MutableBytes bytes, Owner* memory) {
+  MutableBytes head = gather_head(bytes);
+  const bool gathered = head.data() != bytes.data();
+  while (phase_ == Phase::handshake && !head.empty()) {
+    if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
+    const ParseResult parsed = service_->request_.parse(head, service_->options_.http);
+    if (parsed.state == ParseState::invalid) return reject(parsed.http_status);
+    if (parsed.state == ParseState::incomplete) break;
+    const MutableBytes rest = head.subspan(parsed.consumed);
+    const bool go_on = serve_request();
+    if (closed() || !go_on) return;
+    if (phase_ == Phase::held) return hold_back(rest);
+    if (phase_ == Phase::open) return begin_messages(rest, gathered ? nullptr : memory);
+    head = rest;
+    if (gathered) pending_->parsed_bytes = 0;
+  }
+  if (head.empty()) {
+    if (pending_ != nullptr) clear_input(*pending_);
+    return;
+  }
+  Pending& own = pending();
+  if (!gathered) {
+    append_input(own, reactor().blocks(), head);
+  } else if (head.size() < own.input_bytes) {  // requests in front of it were served
+    std::memmove(own.input->data(), head.data(), head.size());
+    own.input_bytes = head.size();
+  }
+  own.parsed_bytes = own.input_bytes;
+}
+
+// The handshake is done; frames may be glued to it.
+void Connection::begin_messages(MutableBytes rest, Owner* memory) {
+  if (pending_ != nullptr && pending_->input != nullptr) {
+    if (!rest.empty()) {  // they lie in the head's block: turn memory outlives it
+      std::uint8_t* copy = reserve(rest.size());
+      std::memcpy(copy, rest.data(), rest.size());
+      rest = {copy, rest.size()};
+    }
+    memory = nullptr;
+  }
+  drop_pending();
+  open();
+  if (!rest.empty() && !closed() && phase_ != Phase::closed) receive_frames(rest, memory);
+}
+
+void Connection::open() {
+  cancel_timer();
+  opened_ = true;
+  if (service_->table_.open != nullptr) service_->table_.open(service_->handler_, *this);
+}
+
+// Returns whether there is anything more to do with the connection.
+bool Connection::serve_request() {
+  const UpgradeCheck check = check_upgrade(service_->request_);
+  if (check.kind == RequestKind::rejected) {
+    reject(*check.rejection);
+  } else if (check.kind == RequestKind::plain) {
+    serve_plain();
+  } else {
+    serve_upgrade();
+  }
+  return !closed() && phase_ != Phase::closed;
+}
+
+void Connection::serve_plain() {
+  if (service_->table_.http == nullptr) return reject(upgrade_required());
+  HttpExchange exchange(*this, service_->request_);
+  service_->table_.http(service_->handler_, exchange);
+  if (!exchange.answered_ && !closed()) exchange.respond(status_not_found, "text/plain", "not found\n");
+}
+
+void HttpExchange::respond(std::uint16_t status, std::string_view content_type, std::string_view body,
+                           std::span<const HttpField> more_fields) {
+  assert(!answered_);
+  answered_ = true;
+  std::array<HttpField, 17> fields;
+  std::size_t count = 0;
+  if (!content_type.empty()) fields[count++] = {"Content-Type", content_type};
+  for (const HttpField& field : more_fields) {
+    if (count < fields.size()) fields[count++] = field;
+  }
+  const Response response{.status = status,
+                          .reason = {},
+                          .fields = {fields.data(), count},
+                          .body = body,
+                          .keep_alive = request_.keep_alive() && !request_.has_body(),
+                          .omit_body = request_.method() == "HEAD",
+                          .constant_block = connection_.service_->constant_fields_.block()};
+  const std::size_t size = response_size(response);
+  std::uint8_t* out = connection_.reserve(size);
+  connection_.send_turn_memory({out, write_response({out, size}, response)});
+  if (!response.keep_alive) return connection_.end_sending();
+  connection_.set_timer(connection_.service_->options_.handshake_timeout_ms);  // for the next request
+}
+
+void Connection::serve_upgrade() {
+  Params params;
+  const HttpRequest& request = service_->request_;
+  Service* const target = service_->route(request.path(), params);
+  if (target == nullptr) return reject(status_not_found);
+  if (!origin_allowed(request, target->options_.origin_policy, target->allowed_origins_)) {
+    return reject(status_forbidden);
+  }
+  service_->connections_--;
+  target->connections_++;
+  service_ = target;
+  Upgrade upgrade(*this, request, params);
+  upgrade.subprotocol_ = select_subprotocol(request, target->subprotocols_);
+  if (target->table_.upgrade != nullptr) target->table_.upgrade(target->handler_, upgrade);
+  if (closed()) return;
+  const std::string_view key = request.find(FieldId::sec_websocket_key);
+  if (upgrade.reject_status_ != 0) {
+    return reject({upgrade.reject_status_, upgrade.reject_reason_, upgrade.fields(), upgrade.reject_body_});
+  }
+  if (!upgrade.held_) return accept(key, upgrade.subprotocol_, upgrade.fields());
+  Pending& own = pending();
+  std::copy_n(key.begin(), own.key.size(), own.key.begin());
+  own.subprotocol = upgrade.subprotocol_;
+  phase_ = Phase::held;
+}
+
+void Connection::accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields) {
+  const Acceptance acceptance{.key = key,
+                              .subprotocol = subprotocol,
+                              .extensions = {},
+                              .fields = fields,
+                              .constant_block = service_->constant_fields_.block()};
+  const std::size_t size = accept_size(acceptance);
+  std::uint8_t* out = reserve(size);
+  send_turn_memory({out, write_accept({out, size}, acceptance)});
+  remember_subprotocol(subprotocol);
+  phase_ = Phase::open;
+}
+
+void Connection::remember_subprotocol(std::string_view name) {
+  const auto& names = service_->subprotocols_;
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found != names.end()) subprotocol_ = static_cast<std::uint8_t>(found - names.begin() + 1);
+}
+
+void Connection::reject(std::uint16_t status) { reject({.status = status, .reason = {}, .fields = {}, .body = {}}); }
+
+void Connection::reject(const Rejection& rejection) {
+  const std::string_view block = service_->constant_fields_.block();
+  const std::size_t size = rejection_size(rejection, block);
+  std::uint8_t* out = reserve(size);
+  send_turn_memory({out, write_rejection({out, size}, rejection, block)});
+  end_sending();
+}
+
+// ---- A handshake that is decided later ----
+
+// Keeps what follows the request of a held handshake; beyond the bound the peer has to wait.
+void Connection::hold_back(MutableBytes rest) {
+  Pending& own = *pending_;
+  const std::uint8_t* const input = own.input == nullptr ? nullptr : own.input->data();
+  if (input != nullptr && rest.data() >= input && rest.data() <= input + own.input_bytes) {
+    std::memmove(own.input->data(), rest.data(), rest.size());
+    own.input_bytes = rest.size();
+  } else {
+    append_input(own, reactor().blocks(), rest);
+  }
+  if (own.input_bytes > service_->options_.http.max_bytes) pause();
+}
+
+void Connection::accept_held(std::string_view subprotocol, std::span<const HttpField> fields) {
+  if (phase_ != Phase::held || closed()) return;
+  const WebSocketKey key = pending_->key;
+  const std::string negotiated = pending_->subprotocol;
+  accept({key.data(), key.size()}, subprotocol.empty() ? std::string_view(negotiated) : subprotocol, fields);
+  if (paused()) resume();
+  MutableBytes rest;
+  if (pending_->input != nullptr) rest = {pending_->input->data(), pending_->input_bytes};
+  begin_messages(rest, nullptr);
+}
+
+void Connection::reject_held(const Rejection& rejection) {
+  if (phase_ == Phase::held && !closed()) reject(rejection);
+}
+
+std::string_view Upgrade::copy(std::string_view text) {
+  std::uint8_t* memory = connection_.reserve(text.size());
+  std::copy(text.begin(), text.end(), memory);
+  return {reinterpret_cast<const char*>(memory), text.size()};
+}
+
+void Upgrade::add_field(std::string_view name, std::string_view value) {
+  assert(field_count_ < fields_.size());
+  fields_[field_count_++] = {copy(name), copy(value)};
+}
+
+void Upgrade::set_user_data(void* data) { connection_.set_user_data(data); }
+
+void Upgrade::reject(std::uint16_t status, std::string_view body, std::string_view reason) {
+  assert(status >= 300 && status <= 599);
+  reject_status_ = status;
+  reject_body_ = copy(body);
+  reject_reason_ = copy(reason);
+}
+
+UpgradeTicket Upgrade::hold() {
+  held_ = true;
+  return UpgradeTicket(connection_.handle());
+}
+
+void UpgradeTicket::accept(std::string subprotocol, FieldList fields) const {
+  struct Decision {
+    std::string subprotocol;
+    FieldList fields;
+  };
+  auto decision = std::make_unique<Decision>(Decision{std::move(subprotocol), std::move(fields)});
+  handle_.run([decision = std::move(decision)](Connection* connection) {
+    if (connection == nullptr) return;
+    std::vector<HttpField> views;
+    for (const auto& [name, value] : decision->fields) views.push_back({name, value});
+    connection->accept_held(decision->subprotocol, views);
+  });
+}
+
+void UpgradeTicket::reject(std::uint16_t status, std::string body) const {
+  handle_.run([status, body = std::make_unique<std::string>(std::move(body))](Connection* connection) {
+    if (connection != nullptr) {
+      connection->reject_held({.status = status, .reason = {}, .fields = {}, .body = *body});
+    }
+  });
+}
+
+// ---- Client ----
+
+void Connection::on_connected() {
+  Stream::send({pending_->input->data(), pending_->input_bytes});
+  clear_input(*pending_);
+}
+
+void Connection::receive_response(MutableBytes bytes, Owner* memory) {
+  const MutableBytes head = gather_head(bytes);
+  const bool gathered = head.data() != bytes.data();
+  if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
+  HttpResponse& response = service_->response_;
+  const ParseResult parsed = response.parse(head, service_->options_.http);
+  if (parsed.state == ParseState::invalid) return refuse({.error = {Errc::protocol, "handshake"}});
+  if (parsed.state == ParseState::incomplete) {
+    if (!gathered) append_input(*pending_, reactor().blocks(), head);
+    pending_->parsed_bytes = pending_->input_bytes;
+    return;
+  }
+  UpgradeRequest request;
+  request.key = {pending_->key.data(), pending_->key.size()};
+  request.subprotocols = service_->subprotocols_;
+  const UpgradeResult result = check_upgrade_response(response, request);
+  const MutableBytes rest = head.subspan(parsed.consumed);
+  if (result.failure != UpgradeFailure::none) {
+    return refuse({.error = {}, .failure = result.failure, .response = &response, .body = rest});
+  }
+  remember_subprotocol(result.subprotocol);
+  phase_ = Phase::open;
+  begin_messages(rest, gathered ? nullptr : memory);
+}
+
+void Connection::refuse(const Refusal& refusal) {
+  phase_ = Phase::closed;
+  if (service_->table_.refused != nullptr) service_->table_.refused(service_->handler_, *this, refusal);
+  terminate();
+}
+
+}  // namespace levada::ws

@@ -1,0 +1,150 @@
+#include <levada/ws/service.h>
+
+#include <array>
+#include <cassert>
+#include <cstring>
+
+#include <levada/core/random.h>
+
+namespace levada::ws {
+namespace {
+
+DecoderOptions decoder_options(const ServiceOptions& options, Role role, const HandlerTable& table) {
+  return {.role = role,
+          .max_message_bytes = options.max_message_bytes,
+          .max_fragments = options.max_fragments,
+          .check_utf8 = options.check_utf8,
+          .streaming = table.fragment != nullptr,
+          .allowed_rsv = 0};
+}
+
+ConstantFields constant_fields(const ServiceOptions& options) {
+  std::vector<HttpField> fields;
+  for (const auto& [name, value] : options.response_fields) fields.push_back({name, value});
+  return ConstantFields(fields);
+}
+
+}  // namespace
+
+Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table, ServiceOptions options)
+    : reactor_(reactor),
+      handler_(handler),
+      table_(table),
+      options_(std::move(options)),
+      decoder_options_(decoder_options(options_, role, table)),
+      constant_fields_(constant_fields(options_)),
+      subprotocols_(options_.subprotocols.begin(), options_.subprotocols.end()),
+      allowed_origins_(options_.allowed_origins.begin(), options_.allowed_origins.end()),
+      decoder_(decoder_options_, reactor.blocks()) {
+  assert(subprotocols_.size() <= 255);
+}
+
+Service::~Service() { assert(connections_ == 0); }
+
+Error Service::listen(Fd fd) {
+  return reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this) == nullptr ? reactor_.last_error()
+                                                                                         : Error{};
+}
+
+void Service::accepted(void* context, net::Listener&, Fd fd) { static_cast<Service*>(context)->adopt(std::move(fd)); }
+
+void Service::add_route(std::string_view pattern, Service& service) {
+  assert(&service.reactor_ == &reactor_);
+  [[maybe_unused]] const std::size_t number = route_table_.add(pattern);
+  assert(number == routes_.size());
+  routes_.push_back(&service);
+}
+
+Service* Service::route(std::string_view path, Params& params) {
+  if (routes_.empty()) return this;
+  const std::size_t number = route_table_.match(path, params);
+  return number == RouteTable::no_route ? nullptr : routes_[number];
+}
+
+Connection* Service::adopt(Fd fd, Bytes received, void* user_data) {
+  return add(std::move(fd), received, user_data, false);
+}
+
+Connection* Service::adopt_upgraded(Fd fd, Bytes received, void* user_data) {
+  return add(std::move(fd), received, user_data, true);
+}
+
+Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) {
+  net::set_no_delay(fd.get());
+  const auto phase = upgraded ? Connection::Phase::open : Connection::Phase::handshake;
+  auto* connection = reactor_.add<Connection>(std::move(fd), *this, phase);
+  if (connection == nullptr) {
+    last_error_ = reactor_.last_error();
+    return nullptr;
+  }
+  connections_++;
+  connection->set_user_data(user_data);
+  if (upgraded) {
+    connection->open();
+  } else {
+    connection->set_timer(options_.handshake_timeout_ms);
+  }
+  if (!received.empty() && !connection->closed()) {
+    std::uint8_t* copy = connection->reserve(received.size());
+    std::memcpy(copy, received.data(), received.size());
+    connection->on_receive({copy, received.size()}, nullptr);
+  }
+  return connection;
+}
+
+Connection* Service::dial(const net::Address& address, const DialOptions& dial) {
+  std::array<std::uint8_t, 16> random;
+  fill_random(random);
+  const WebSocketKey key = make_key(random);
+  const UpgradeRequest request{.host = dial.host,
+                               .target = dial.target,
+                               .key = {key.data(), key.size()},
+                               .subprotocols = subprotocols_,
+                               .origin = dial.origin,
+                               .extensions = {},
+                               .fields = dial.fields};
+  const std::size_t size = upgrade_request_size(request);
+  last_error_ = size == 0 ? Error{Errc::invalid_argument, "dial"} : Error{};
+  if (last_error_) return nullptr;
+  auto fd = net::connect_stream(address, dial.source);
+  if (!fd) {
+    last_error_ = fd.error();
+    return nullptr;
+  }
+  auto* connection =
+      reactor_.add_connecting<Connection>(std::move(*fd), *this, Connection::Phase::handshake);
+  if (connection == nullptr) {
+    last_error_ = reactor_.last_error();
+    return nullptr;
+  }
+  connections_++;
+  connection->set_user_data(dial.user_data);
+  connection->set_timer(options_.handshake_timeout_ms);
+  Pending& pending = connection->pending();
+  pending.key = key;
+  pending.input = reactor_.blocks().allocate(size);
+  pending.input_bytes = write_upgrade_request({pending.input->data(), size}, request);
+  return connection;
+}
+
+Pending& Service::take_pending() {
+  if (free_pending_ == nullptr) {
+    pendings_.push_back(std::make_unique<Pending>(decoder_options_, reactor_.blocks()));
+    pendings_.back()->home = this;
+    return *pendings_.back();
+  }
+  Pending& pending = *free_pending_;
+  free_pending_ = pending.next_free;
+  return pending;
+}
+
+void Service::give_pending(Pending& pending) {
+  pending.decoder.reset();
+  if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
+  pending.input_bytes = pending.parsed_bytes = 0;
+  pending.subprotocol.clear();
+  pending.next_free = pending.home->free_pending_;
+  pending.home->free_pending_ = &pending;
+}
+
+}  // namespace levada::ws

@@ -1,0 +1,264 @@
+// Service: a handler on one reactor; what the connections of one route, or of one client, have in common.
+//
+// Model: a Server makes one Service per reactor and route. Someone who has a reactor of his own makes one directly and
+// gives it listening, accepted or connecting sockets. Everything belongs to the reactor's thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <levada/net/reactor.h>
+#include <levada/net/socket.h>
+#include <levada/ws/connection.h>
+#include <levada/ws/decoder.h>
+#include <levada/ws/handshake.h>
+#include <levada/ws/http.h>
+#include <levada/ws/router.h>
+
+namespace levada::ws {
+
+// Header fields by name and value.
+using FieldList = std::vector<std::pair<std::string, std::string>>;
+
+struct ServiceOptions {
+  // ---- Receiving ----
+  std::uint64_t max_message_bytes = std::uint64_t{16} << 20;  // beyond it the connection is closed with 1009
+  std::uint32_t max_fragments = 131072;                       // of one message; beyond it 1008
+  bool check_utf8 = true;                                     // of text; 1007
+  bool auto_pong = true;                                      // answer pings
+
+  // ---- Sending ----
+  // What may be queued on a connection, in bytes; a send beyond it is refused with SendStatus::full.
+  std::size_t max_buffered_bytes = std::size_t{64} << 20;
+  // While the peer does not take what is queued, and that is more than this, reading from it pauses, so that a peer
+  // that only sends cannot fill the memory of one that answers. In bytes.
+  std::size_t pause_above_bytes = std::size_t{1} << 20;
+
+  // ---- Time, in milliseconds ----
+  std::uint32_t handshake_timeout_ms = 10'000;  // from TCP's connection to the end of the opening handshake
+  std::uint32_t close_timeout_ms = 5'000;       // for the peer's part of the close handshake, and for the end of TCP
+
+  // ---- Opening handshake, server ----
+  HttpLimits http;                                       // 16 KiB and 100 fields; 431 beyond
+  OriginPolicy origin_policy = OriginPolicy::same_host;  // pages of other hosts are refused with 403
+  std::vector<std::string> allowed_origins;              // for OriginPolicy::allow_list
+  // In order of preference, at most 255: a server chooses the first that is offered, a client offers them.
+  std::vector<std::string> subprotocols;
+  FieldList response_fields;  // written into every answer
+};
+
+// Bytes before a payload of up to this size are not framed in place: a copy costs less than one more segment.
+inline constexpr std::size_t copy_below_bytes = 512;
+
+// What a client learns about a handshake that failed.
+struct Refusal {
+  Error error = {};                         // of the transport: refused, reset, timed out; none if there is a response
+  UpgradeFailure failure = UpgradeFailure::none;
+  const HttpResponse* response = nullptr;   // the answer, if one came
+  Bytes body = {};                          // its first bytes, as far as they have arrived
+};
+
+// A handshake that on_upgrade decides about. Without a decision it is accepted.
+class UpgradeTicket;
+
+class Upgrade {
+ public:
+  const HttpRequest& request() const { return request_; }
+  const Params& params() const { return params_; }
+
+  // Decides on a subprotocol other than the one that negotiation found. It must be one that the client offered.
+  void set_subprotocol(std::string_view name) { subprotocol_ = copy(name); }
+  std::string_view subprotocol() const { return subprotocol_; }
+
+  // Adds a field to the answer, whether it accepts or rejects; at most 16. Copied.
+  void add_field(std::string_view name, std::string_view value);
+
+  // Becomes Connection::user_data().
+  void set_user_data(void* data);
+
+  // Refuses with an HTTP status, an optional body and reason phrase. Copied.
+  void reject(std::uint16_t status, std::string_view body = {}, std::string_view reason = {});
+
+  // Leaves the decision for later: the ticket accepts or rejects from any thread. The handshake timeout goes on; fields
+  // that were added here are not sent, the ticket has its own.
+  UpgradeTicket hold();
+
+ private:
+  friend class Connection;
+  Upgrade(Connection& connection, const HttpRequest& request, const Params& params)
+      : connection_(connection), request_(request), params_(params) {}
+
+  std::string_view copy(std::string_view text);
+  std::span<const HttpField> fields() const { return {fields_.data(), field_count_}; }
+
+  Connection& connection_;
+  const HttpRequest& request_;
+  const Params& params_;
+  std::string_view subprotocol_;
+  std::array<HttpField, 16> fields_;
+  std::size_t field_count_ = 0;
+  std::uint16_t reject_status_ = 0;
+  std::string_view reject_body_;
+  std::string_view reject_reason_;
+  bool held_ = false;
+};
+
+// Decides a held handshake, once, from any thread; later decisions, and those on a connection that is gone, do nothing.
+class UpgradeTicket {
+ public:
+  explicit UpgradeTicket(Handle handle) : handle_(handle) {}
+
+  // `subprotocol` replaces the negotiated one when it is not empty.
+  void accept(std::string subprotocol = {}, FieldList fields = {}) const;
+  void reject(std::uint16_t status, std::string body = {}) const;
+
+ private:
+  Handle handle_;
+};
+
+// A request that asks for no WebSocket, to be answered in on_http. Without an answer it gets 404.
+class HttpExchange {
+ public:
+  const HttpRequest& request() const { return request_; }
+
+  // Answers, once. Copied. The connection stays open for another request when the client wants that.
+  void respond(std::uint16_t status, std::string_view content_type, std::string_view body,
+               std::span<const HttpField> fields = {});
+
+ private:
+  friend class Connection;
+  HttpExchange(Connection& connection, const HttpRequest& request) : connection_(connection), request_(request) {}
+
+  Connection& connection_;
+  const HttpRequest& request_;
+  bool answered_ = false;
+};
+
+// State of a handshake or a message that is under way; an idle connection has none.
+struct Pending {
+  Pending(const DecoderOptions& options, BlockPool& blocks) : decoder(options, blocks) {}
+
+  Decoder decoder;
+  // Handshake: the head so far, or what followed a held one; for a client the request to be sent, and then the response.
+  Block* input = nullptr;
+  std::size_t input_bytes = 0;
+  std::size_t parsed_bytes = 0;
+  // Server: the request's key, for a held handshake. Client: the request's key.
+  WebSocketKey key{};
+  std::string subprotocol;  // negotiated, of a held handshake
+  Service* home = nullptr;  // whose free list it belongs to
+  Pending* next_free = nullptr;
+};
+
+// Where to dial, and what to ask for. Views are copied.
+struct DialOptions {
+  std::string_view host;  // for the Host field
+  std::string_view target = "/";
+  std::string_view origin;
+  std::span<const HttpField> fields;
+  const net::Address* source = nullptr;  // local address; nullptr: the kernel's choice
+  void* user_data = nullptr;
+};
+
+class Service {
+ public:
+  // `handler` and `table` must outlive the service, and the service its connections: destroy the reactor first, or
+  // close them all and let it run a turn.
+  Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table, ServiceOptions options = {});
+  template <class H>
+  Service(net::Reactor& reactor, Role role, H& handler, ServiceOptions options = {})
+      : Service(reactor, role, &handler, handler_table<H>, std::move(options)) {}
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  ~Service();
+
+  // ---- Server ----
+
+  // Serves every connection accepted on this listening socket.
+  Error listen(Fd fd);
+
+  // Serves a path with another service of the same reactor, which must outlive this one: exact, ":param" and "*" as in
+  // RouteTable. Once there is a route, other paths get 404.
+  void add_route(std::string_view pattern, Service& service);
+
+  // Takes over an accepted socket before its handshake. `received` are bytes already read from it.
+  Connection* adopt(Fd fd, Bytes received = {}, void* user_data = nullptr);
+
+  // Takes over a socket after the 101 was sent by somebody else. `received` are bytes read after the request's head.
+  Connection* adopt_upgraded(Fd fd, Bytes received = {}, void* user_data = nullptr);
+
+  // ---- Client ----
+
+  // Connects and shakes hands: on_open or on_refused tells. nullptr when that could not even begin (last_error()).
+  Connection* dial(const net::Address& address, const DialOptions& options);
+
+  // ---- State ----
+
+  net::Reactor& reactor() const { return reactor_; }
+  const ServiceOptions& options() const { return options_; }
+  Role role() const { return decoder_options_.role; }
+  // Connections that are not destroyed yet, in whatever phase.
+  std::size_t connections() const { return connections_; }
+  const Error& last_error() const { return last_error_; }
+
+  // Calls `visit(Connection&)` for each open connection of this service. Walks all endpoints of the reactor.
+  template <class Visit>
+  void for_each(Visit&& visit);
+
+ private:
+  friend class Connection;
+  friend class Upgrade;
+  friend class UpgradeTicket;
+  friend class HttpExchange;
+
+  // The payload that the handler is being shown.
+  struct Current {
+    std::uint8_t* payload = nullptr;  // nullptr when none may be framed in place
+    std::size_t headroom = 0;
+    Owner* owner = nullptr;    // of an assembled message
+    Owner* memory = nullptr;   // of the receive buffer
+    MutableBytes bytes;
+  };
+
+  static void accepted(void* context, net::Listener& listener, Fd fd);
+  Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
+  Service* route(std::string_view path, Params& params);
+  Pending& take_pending();
+  static void give_pending(Pending& pending);
+
+  net::Reactor& reactor_;
+  void* handler_;
+  const HandlerTable& table_;
+  ServiceOptions options_;
+  DecoderOptions decoder_options_;
+  ConstantFields constant_fields_;
+  std::vector<std::string_view> subprotocols_;
+  std::vector<std::string_view> allowed_origins_;
+  RouteTable route_table_;
+  std::vector<Service*> routes_;
+
+  Decoder decoder_;  // for all connections that are between messages
+  Current current_;
+  HttpRequest request_;
+  HttpResponse response_;
+  std::vector<std::unique_ptr<Pending>> pendings_;
+  Pending* free_pending_ = nullptr;
+  std::size_t connections_ = 0;
+  Error last_error_;
+};
+
+template <class Visit>
+void Service::for_each(Visit&& visit) {
+  reactor_.for_each([&](net::Endpoint& endpoint) {
+    auto* connection = dynamic_cast<Connection*>(&endpoint);
+    if (connection != nullptr && &connection->service() == this && connection->is_open()) visit(*connection);
+  });
+}
+
+}  // namespace levada::ws
