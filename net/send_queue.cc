@@ -34,7 +34,7 @@ void SendQueue::pop(SegmentPool& pool) {
   pool.release(segment);
 }
 
-void SendQueue::append(SegmentPool& pool, Bytes view, Owner* owner) {
+void SendQueue::append_new(SegmentPool& pool, Bytes view, Owner* owner) {
   OwnerRef reference = OwnerRef::adopt(owner);
   while (view.size() > max_segment_bytes) {
     append_part(pool, view.first(max_segment_bytes), OwnerRef::share(owner));

@@ -68,7 +68,14 @@ class SendQueue {
   // Queues a view. `owner` nullptr: the memory lives until the end of this turn. Otherwise the caller's
   // reference is taken over. A view that continues the last segment in memory makes that one longer. Queuing
   // 4 GiB or more in all is the caller's mistake.
-  void append(SegmentPool& pool, Bytes view, Owner* owner = nullptr);
+  void append(SegmentPool& pool, Bytes view, Owner* owner = nullptr) {
+    if (owner == nullptr && continues_tail(view)) {  // small messages of one turn, one after the other
+      tail_->size += static_cast<std::uint32_t>(view.size());
+      bytes_ += static_cast<std::uint32_t>(view.size());
+    } else {
+      append_new(pool, view, owner);
+    }
+  }
 
   // Fills `out` with the first segments, at most `limit` of them; returns how many. The views live until the
   // queue changes. `total` receives the sum of their sizes.
@@ -92,6 +99,11 @@ class SendQueue {
   }
 
  private:
+  bool continues_tail(Bytes view) const {
+    return tail_ != nullptr && tail_->owner == nullptr && tail_->data + tail_->size == view.data() &&
+           tail_->size + view.size() <= max_segment_bytes;
+  }
+  void append_new(SegmentPool& pool, Bytes view, Owner* owner);
   void append_part(SegmentPool& pool, Bytes part, OwnerRef reference);
   void push(Segment* segment);
   void pop(SegmentPool& pool);

@@ -70,7 +70,8 @@ SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin) {
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(is_control(opcode) || !fragmenting_ || opcode == Opcode::continuation);
   if (!has_room(frame_size(payload.size(), role() == Role::client))) return SendStatus::full;
-  if (!queue_in_place(opcode, payload, fin)) queue_frame(opcode, payload, fin);
+  const bool in_place = payload.size() >= copy_below_bytes && queue_in_place(opcode, payload, fin);
+  if (!in_place) queue_frame(opcode, payload, fin);
   return SendStatus::queued;
 }
 
@@ -88,15 +89,15 @@ void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
 
 // Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
 bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
-  Service::Current& current = service_->current_;
-  if (payload.data() != current.payload || payload.size() < copy_below_bytes || role() == Role::client) return false;
-  if (header_size_for(payload.size(), false) > current.headroom) return false;
-  const Bytes frame = frame_in_place(current.payload, payload.size(), opcode, fin);
-  current.payload = nullptr;
-  if (current.owner == nullptr) {
+  Decoded* const shown = service_->shown_;
+  if (shown == nullptr || payload.data() != shown->payload.data() || role() == Role::client) return false;
+  if (header_size_for(payload.size(), false) > shown->headroom) return false;
+  const Bytes frame = frame_in_place(shown->payload.data(), payload.size(), opcode, fin);
+  shown->headroom = 0;
+  if (shown->owner == nullptr) {
     send_turn_memory(frame);
   } else {
-    send_owned(frame, OwnerRef::share(current.owner).release());
+    send_owned(frame, OwnerRef::share(shown->owner).release());
   }
   return true;
 }
@@ -223,10 +224,11 @@ void Connection::on_receive(MutableBytes bytes, Owner* memory) {
 
 void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   Decoder& decoder = pending_ == nullptr ? service_->decoder_ : pending_->decoder;
+  service_->shown_memory_ = memory;
   for (;;) {
-    const Decoded decoded = decoder.next(bytes);
+    Decoded decoded = decoder.next(bytes);
     if (decoded.event == DecoderEvent::none) return keep_decoder(decoder);
-    dispatch(decoded, memory);
+    dispatch(decoded);
     if (closed() || phase_ == Phase::closed) {
       // end_sending() gave the connection's own decoder back; the shared one has to forget this connection.
       service_->decoder_.reset();
@@ -235,34 +237,35 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   }
 }
 
-void Connection::dispatch(const Decoded& decoded, Owner* memory) {
+void Connection::dispatch(Decoded& decoded) {
   const HandlerTable& table = service_->table_;
-  void* const handler = service_->handler_;
-  Service::Current& current = service_->current_;
   switch (decoded.event) {
     case DecoderEvent::message:
-    case DecoderEvent::fragment:
-      if (phase_ != Phase::open) return;
-      current = {decoded.payload.data(), decoded.headroom, decoded.owner, memory, decoded.payload};
-      if (decoded.event == DecoderEvent::fragment) {
-        table.fragment(handler, *this, decoded.opcode, decoded.payload, decoded.fin);
-      } else if (table.message != nullptr) {
-        table.message(handler, *this, decoded.opcode, decoded.payload);
-      }
-      current = {};
-      return;
+    case DecoderEvent::fragment: return show(decoded);
     case DecoderEvent::ping:
       if (phase_ != Phase::open) return;
-      if (table.ping != nullptr) table.ping(handler, *this, decoded.payload);
+      if (table.ping != nullptr) table.ping(service_->handler_, *this, decoded.payload);
       if (service_->options_.auto_pong) pong(decoded.payload);
       return;
     case DecoderEvent::pong:
-      if (phase_ == Phase::open && table.pong != nullptr) table.pong(handler, *this, decoded.payload);
+      if (phase_ == Phase::open && table.pong != nullptr) table.pong(service_->handler_, *this, decoded.payload);
       return;
     case DecoderEvent::close: return receive_close(decoded.payload);
     case DecoderEvent::error: return fail(decoded.error);
     case DecoderEvent::none: return;
   }
+}
+
+void Connection::show(Decoded& decoded) {
+  if (phase_ != Phase::open) return;
+  const HandlerTable& table = service_->table_;
+  service_->shown_ = &decoded;
+  if (table.message != nullptr) {
+    table.message(service_->handler_, *this, decoded.opcode, decoded.payload);
+  } else if (table.fragment != nullptr) {
+    table.fragment(service_->handler_, *this, decoded.opcode, decoded.payload, decoded.fin);
+  }
+  service_->shown_ = nullptr;
 }
 
 // After the input is used up: a message that is under way keeps a decoder of its own, any other gives it back.
@@ -321,15 +324,14 @@ void Connection::on_closed() {
 // ---- Keeping payloads ----
 
 PayloadRef Connection::keep(Bytes payload) {
-  const Service::Current& current = service_->current_;
-  const Bytes shown = current.bytes;
-  const bool inside = payload.data() >= shown.data() && payload.data() + payload.size() <= shown.data() + shown.size();
-  if (inside && current.owner != nullptr) return {payload, OwnerRef::share(current.owner)};
+  const Decoded* const shown = service_->shown_;
+  const Bytes whole = shown == nullptr ? Bytes{} : Bytes{shown->payload};
+  const bool inside = payload.data() >= whole.data() && payload.data() + payload.size() <= whole.data() + whole.size();
+  if (inside && shown != nullptr && shown->owner != nullptr) return {payload, OwnerRef::share(shown->owner)};
   // A reference on a receive buffer keeps all of it out of use: worth it only for a good part of one.
   constexpr std::size_t worth_a_buffer = 16 * 1024;
-  if (inside && current.memory != nullptr && payload.size() >= worth_a_buffer) {
-    return {payload, OwnerRef::share(current.memory)};
-  }
+  Owner* const memory = service_->shown_memory_;
+  if (inside && memory != nullptr && payload.size() >= worth_a_buffer) return {payload, OwnerRef::share(memory)};
   Block* block = reactor().blocks().allocate(payload.size());
   if (!payload.empty()) std::memcpy(block->data(), payload.data(), payload.size());
   return {{block->data(), payload.size()}, OwnerRef::adopt(block)};

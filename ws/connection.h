@@ -195,7 +195,8 @@ class Connection final : public net::Stream {
 
   // Messages.
   void receive_frames(MutableBytes bytes, Owner* memory);
-  void dispatch(const Decoded& decoded, Owner* memory);
+  void dispatch(Decoded& decoded);
+  void show(Decoded& decoded);
   void receive_close(Bytes payload);
   void keep_decoder(Decoder& decoder);
   void fail(FrameError error);

@@ -69,11 +69,9 @@ class Decoder {
   // Takes the next event from the front of `in`, of which it may change bytes that it takes. `none` means
   // that all of `in` was taken. After `error` it must not be called again but for reset().
   Decoded next(MutableBytes& in) {
-    if (at_boundary_) {
-      Decoded decoded;
-      if (decode_short(in, decoded)) return decoded;
-    }
-    return next_general(in);
+    Decoded decoded;  // one object on every path: returned without a copy
+    if (!at_boundary_ || !decode_short(in, decoded)) decoded = next_general(in);
+    return decoded;
   }
 
   // Whether nothing has to be remembered between two inputs.

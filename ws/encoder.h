@@ -7,8 +7,8 @@
 //   sent              | header 2-10 | payload                    |
 #pragma once
 
-#include <cassert>
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 
 #include <levada/ws/frame.h>
 
@@ -24,7 +24,7 @@ inline std::size_t write_frame(std::uint8_t* out, Opcode opcode, Bytes payload, 
                                std::uint8_t rsv = 0) {
   const std::size_t header =
       write_header(out, {.fin = fin, .rsv = rsv, .opcode = opcode, .length = payload.size()});
-  if (!payload.empty()) std::memcpy(out + header, payload.data(), payload.size());
+  mask_copy(out + header, payload, 0);  // a copy; of few bytes one without a call
   return header + payload.size();
 }
 

@@ -217,15 +217,6 @@ class Service {
   friend class UpgradeTicket;
   friend class HttpExchange;
 
-  // The payload that the handler is being shown.
-  struct Current {
-    std::uint8_t* payload = nullptr;  // nullptr when none may be framed in place
-    std::size_t headroom = 0;
-    Owner* owner = nullptr;    // of an assembled message
-    Owner* memory = nullptr;   // of the receive buffer
-    MutableBytes bytes;
-  };
-
   static void accepted(void* context, net::Listener& listener, Fd fd);
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
   Service* route(std::string_view path, Params& params);
@@ -244,7 +235,8 @@ class Service {
   std::vector<Service*> routes_;
 
   Decoder decoder_;  // for all connections that are between messages
-  Current current_;
+  Decoded* shown_ = nullptr;       // what the handler is being shown; headroom 0 when it was framed in place
+  Owner* shown_memory_ = nullptr;  // of the receive buffer that it may lie in
   HttpRequest request_;
   HttpResponse response_;
   std::vector<std::unique_ptr<Pending>> pendings_;

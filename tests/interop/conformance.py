@@ -198,7 +198,7 @@ def pings():
     case("2.14", "ping of 65536 bytes", [frame(PING, b"p" * 65536), *fails(1002, end_or_reset)])
 
 
-def violation_cases(number, name, bad, chopped=False):
+def violation_cases(number, name, bad):
     """`bad` alone, and after data that must still be answered, and before a ping that must not."""
     before, ping = frame(TEXT, b"before"), frame(PING, b"after")
     case(number, name, [bad, *fails(1002)])
@@ -564,7 +564,7 @@ def refusals():
     refused("21.1", "POST instead of GET", 405, method="POST")
     refused("21.2", "HEAD instead of GET", 405, method="HEAD")
     refused("21.3", "method in lower case", 405, method="get")
-    refused("21.4", "HTTP/1.0", 505, version="HTTP/1.0")
+    refused("21.4", "HTTP/1.0", 400, version="HTTP/1.0")
     refused("21.5", "HTTP/2.0", 505, version="HTTP/2.0")
     refused("21.6", "HTTP/0.9 request line", 400, request=b"GET /\r\n\r\n")
     refused("21.7", "no Host", 400, drop=["Host"])

@@ -51,7 +51,7 @@ struct Options {
 bool parse(int argc, char** argv, Options& options, int& status) {
   CLI::App app("A WebSocket echo server.", "levada-echo");
   std::string backend = "auto";
-  bool any_origin = false;
+  bool same_origin = false;
   app.add_option("--host", options.server.host, "numeric address to listen on, or * for all")->capture_default_str();
   app.add_option("--port", options.server.port, "TCP port; 0: any free one")->capture_default_str();
   app.add_option("--unix", options.server.unix_path, "listen on this Unix socket instead");
@@ -63,7 +63,7 @@ bool parse(int argc, char** argv, Options& options, int& status) {
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32))
       ->capture_default_str();
   app.add_flag("--pin", options.server.pin, "bind each thread to a CPU");
-  app.add_flag("--any-origin", any_origin, "accept browsers' connections from pages of any host");
+  app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
   app.add_flag("--quiet", options.quiet, "no summary at the end");
   try {
     app.parse(argc, argv);
@@ -75,7 +75,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   if (backend == "epoll") kind = net::BackendKind::epoll;
   if (backend == "io_uring") kind = net::BackendKind::io_uring;
   ws::ServiceOptions& service = options.server.service;
-  if (any_origin) service.origin_policy = ws::OriginPolicy::any;
+  // Nothing here depends on who asks, so pages of any host may connect unless they are told not to.
+  service.origin_policy = same_origin ? ws::OriginPolicy::same_host : ws::OriginPolicy::any;
   service.max_message_bytes = options.max_message_bytes;
   // Every message that is accepted can be echoed behind what may be queued before reading pauses.
   service.max_buffered_bytes = std::max<std::uint64_t>(service.max_buffered_bytes, 2 * options.max_message_bytes);

@@ -1,0 +1,66 @@
+// Decoding pipelined frames: header, check, unmasking, validation of text, and the call of a handler through
+// a pointer.
+//
+// The key's bytes have no high bit, so that unmasking the same ASCII payload again and again leaves it valid
+// text.
+#include <benchmark/benchmark.h>
+
+#include <vector>
+
+#include <levada/ws/decoder.h>
+#include <levada/ws/encoder.h>
+
+namespace {
+
+using namespace levada;
+
+constexpr ws::MaskKey key = 0x11223344;
+
+std::vector<std::uint8_t> frames(ws::Opcode opcode, std::size_t size, std::size_t count) {
+  const std::vector<std::uint8_t> payload(size, 'a');
+  const std::size_t frame = ws::frame_size(size, true);
+  std::vector<std::uint8_t> bytes(count * frame);
+  for (std::size_t i = 0; i < count; i++) {
+    ws::write_masked_frame(bytes.data() + i * frame, opcode, payload, key);
+  }
+  return bytes;
+}
+
+std::uint64_t seen = 0;
+void handle(void*, ws::Opcode opcode, MutableBytes payload) {
+  seen += payload.size() + static_cast<unsigned>(opcode);
+}
+
+void decode(benchmark::State& state, ws::Opcode opcode) {
+  BlockPool blocks(1 << 20);
+  const ws::DecoderOptions options;
+  ws::Decoder decoder(options, blocks);
+  const std::size_t count = std::max<std::size_t>(1, 16384 / static_cast<std::size_t>(state.range(0) + 6));
+  std::vector<std::uint8_t> bytes = frames(opcode, static_cast<std::size_t>(state.range(0)), count);
+  void (*handler)(void*, ws::Opcode, MutableBytes) = handle;
+  benchmark::DoNotOptimize(handler);
+  for (auto _ : state) {
+    MutableBytes in = bytes;
+    for (;;) {
+      const ws::Decoded decoded = decoder.next(in);
+      if (decoded.event == ws::DecoderEvent::none) break;
+      handler(nullptr, decoded.opcode, decoded.payload);
+    }
+  }
+  const auto messages = static_cast<std::int64_t>(count) * state.iterations();
+  state.SetItemsProcessed(messages);
+  state.counters["ns/message"] = benchmark::Counter(
+      static_cast<double>(messages) * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
+void BM_decode_binary(benchmark::State& state) {
+  decode(state, ws::Opcode::binary);
+}
+void BM_decode_text(benchmark::State& state) {
+  decode(state, ws::Opcode::text);
+}
+
+BENCHMARK(BM_decode_binary)->Arg(0)->Arg(1)->Arg(16)->Arg(125)->Arg(126)->Arg(1024)->Arg(4096)->Arg(65536);
+BENCHMARK(BM_decode_text)->Arg(0)->Arg(1)->Arg(16)->Arg(125)->Arg(126)->Arg(1024)->Arg(4096)->Arg(65536);
+
+}  // namespace

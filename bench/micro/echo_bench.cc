@@ -1,0 +1,104 @@
+// The whole path of an echo in user space, from received bytes to the send queue, with the kernel taken out:
+// a backend that delivers the same pipelined frames in every turn and takes all that is queued.
+#include <benchmark/benchmark.h>
+
+#include <fcntl.h>
+#include <vector>
+
+#include <levada/core/clock.h>
+#include <levada/ws/encoder.h>
+#include <levada/ws/service.h>
+
+namespace {
+
+using namespace levada;
+
+class TakeAll final : public net::Backend {
+ public:
+  explicit TakeAll(net::Reactor& reactor) : reactor_(reactor) {}
+  static std::unique_ptr<net::Backend> make(net::Reactor& reactor, void*) {
+    return std::make_unique<TakeAll>(reactor);
+  }
+
+  net::BackendKind kind() const override { return net::BackendKind::simulated; }
+  Error start(net::Endpoint& endpoint) override {
+    stream_ = static_cast<net::Stream*>(&endpoint);
+    return {};
+  }
+  void stop(net::Endpoint&) override {}
+  void pause(net::Endpoint&) override {}
+  void resume(net::Endpoint&) override {}
+  void set_direct(net::Stream&) override {}
+  void flush() override {
+    while (net::Stream* stream = reactor_.take_dirty()) reactor_.sent(*stream, stream->buffered(), false);
+    reactor_.end_turn();
+  }
+  void poll(int) override { reactor_.received(*stream_, input, nullptr); }
+  void shut_down(net::Stream&) override {}
+  void wake() override {}
+  std::uint64_t now_ns() override { return 0; }
+  std::string describe() const override { return "takes all"; }
+
+  MutableBytes input;
+
+ private:
+  net::Reactor& reactor_;
+  net::Stream* stream_ = nullptr;
+};
+
+struct Echo {
+  void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
+    connection.send(opcode, payload);
+  }
+};
+
+// An in-place echo writes its header over the key, so the frames are laid out anew for each turn; that copy
+// is timed alone as `BM_lay_out`, to be taken off.
+void BM_echo(benchmark::State& state) {
+  const auto size = static_cast<std::size_t>(state.range(0));
+  const auto count = static_cast<std::size_t>(state.range(1));
+  const std::vector<std::uint8_t> payload(size, 'a');
+  const std::size_t frame = ws::frame_size(size, true);
+  std::vector<std::uint8_t> original(count * frame);
+  for (std::size_t i = 0; i < count; i++) {
+    ws::write_masked_frame(original.data() + i * frame, ws::Opcode::binary, payload, 0x11223344);
+  }
+  std::vector<std::uint8_t> received = original;
+  Echo echo;
+  net::Reactor reactor({}, &TakeAll::make, nullptr);
+  auto& backend = static_cast<TakeAll&>(reactor.backend());
+  backend.input = received;
+  ws::Service service(reactor, ws::Role::server, echo);
+  ws::Connection* connection = service.adopt_upgraded(Fd(open("/dev/null", O_RDWR | O_CLOEXEC)));
+  for (auto _ : state) {
+    std::copy(original.begin(), original.end(), received.begin());
+    reactor.run_once(0);
+  }
+  const auto messages = static_cast<std::int64_t>(count) * state.iterations();
+  state.SetItemsProcessed(messages);
+  state.counters["ns/message"] = benchmark::Counter(
+      static_cast<double>(messages) * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  connection->terminate();
+  backend.input = {};
+  reactor.run_once(0);
+}
+
+void BM_lay_out(benchmark::State& state) {
+  const auto size = ws::frame_size(static_cast<std::size_t>(state.range(0)), true);
+  const std::vector<std::uint8_t> original(size * static_cast<std::size_t>(state.range(1)));
+  std::vector<std::uint8_t> received = original;
+  for (auto _ : state) {
+    std::copy(original.begin(), original.end(), received.begin());
+    benchmark::ClobberMemory();
+  }
+}
+
+void workloads(benchmark::internal::Benchmark* benchmark) {
+  benchmark->Args({16, 1})->Args({16, 16})->Args({125, 16})->Args({512, 1})->Args({4096, 1})->Args(
+      {65536, 1});
+}
+
+BENCHMARK(BM_echo)->Apply(workloads);
+BENCHMARK(BM_lay_out)->Apply(workloads);
+
+}  // namespace
