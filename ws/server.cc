@@ -100,7 +100,8 @@ Error Server::listen(Loop& loop, Fd& shared) {
   auto bound = net::Address::of_socket(fd->get());
   if (!bound) return bound.error();
   port_ = bound->port();
-  url_ = is_unix ? "ws+unix:" + options_.unix_path : "ws://" + bound->to_string();
+  url_ = is_unix ? "ws+unix:" : "ws://";
+  url_ += is_unix ? options_.unix_path : bound->to_string();
   if (is_unix) shared = Fd(dup(fd->get()));
   return loop.services.front()->listen(std::move(*fd));
 }
