@@ -62,7 +62,8 @@ class Stream : public Endpoint {
   // The peer ended (Errc::end_of_stream) or the connection failed; nothing more is received. Called once: if
   // the connection fails after the peer's end, the stream closes.
   virtual void on_end(const Error& error) {
-    (void)error;
+    // What was queued for a peer that only ended its own side still leaves; then the stream closes.
+    if (error.code == Errc::end_of_stream) return finish();
     close();
   }
   // A connection attempt succeeded; a failed one gives on_end().

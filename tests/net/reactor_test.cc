@@ -248,7 +248,25 @@ TEST_CASE("a peer that resets a paused stream does not keep the loop turning, an
   });
 }
 
-TEST_CASE("a stream that stays open after both sides have ended does not keep the loop turning") {
+TEST_CASE("a stream that stays open after its connection failed does not keep the loop turning") {
+  on_each_backend([](Reactor& reactor) {
+    Record record;
+    record.keep_open = true;
+    Pair pair;
+    Probe* probe = reactor.add<Probe>(std::move(pair.engine), record);
+    reset_connection(pair.peer);
+    REQUIRE(turn_until(reactor, [&] { return record.ends.size() == 1; }));
+    CHECK(record.ends.front() == Errc::connection_reset);
+    CHECK(sleeps(reactor));
+    REQUIRE(record.probe == probe);
+    probe->close();
+    reactor.run_once(0);
+    CHECK(record.closed == 1);
+    CHECK(record.ends.size() == 1);
+  });
+}
+
+TEST_CASE("a stream closes when both sides have ended") {
   on_each_backend([](Reactor& reactor) {
     Record record;
     record.keep_open = true;
@@ -257,12 +275,28 @@ TEST_CASE("a stream that stays open after both sides have ended does not keep th
     pair.peer.reset();
     REQUIRE(turn_until(reactor, [&] { return record.ends.size() == 1; }));
     CHECK(record.ends.front() == Errc::end_of_stream);
-    probe->finish();
     CHECK(sleeps(reactor));
-    CHECK(record.ends.size() == 1);
-    probe->close();
-    reactor.run_once(0);
-    CHECK(record.closed == 1);
+    REQUIRE(record.probe == probe);
+    probe->finish();
+    REQUIRE(turn_until(reactor, [&] { return record.closed == 1; }));
+  });
+}
+
+TEST_CASE("a stream that leaves its end to the default still sends what it had queued") {
+  struct PlainEcho : Stream {
+    explicit PlainEcho(Fd fd) : Stream(std::move(fd)) {}
+    void on_receive(MutableBytes bytes, Owner*) override { send_turn_memory(bytes); }
+  };
+  on_each_backend([](Reactor& reactor) {
+    Pair pair;
+    reactor.add<PlainEcho>(std::move(pair.engine));
+    const std::string text = pattern(50'000);
+    write_all(pair.peer, text);
+    shutdown(pair.peer.get(), SHUT_WR);  // the end comes with the bytes
+    std::string got;
+    REQUIRE(turn_until(reactor, [&] { return read_some(pair.peer, got); }));
+    CHECK(got == text);
+    REQUIRE(turn_until(reactor, [&] { return reactor.endpoints() == 0; }));
   });
 }
 

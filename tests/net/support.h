@@ -41,6 +41,9 @@ struct Record {
 class Probe : public Stream {
  public:
   Probe(Fd fd, Record& record) : Stream(std::move(fd)), record_(&record) { record.probe = this; }
+  ~Probe() override {
+    if (record_ != nullptr) record_->probe = nullptr;  // also when it could not be started
+  }
   using Stream::receive_directly;
   void abandon() {
     close();
@@ -125,7 +128,7 @@ inline bool sleeps(Reactor& reactor) {
     reactor.run_once(20);
     turns++;
   }
-  return turns <= 10;
+  return turns <= 25;
 }
 
 inline Address any_local() {
@@ -161,9 +164,9 @@ inline void write_all(const Fd& fd, std::string_view text) {
 
 // Appends what has arrived, without waiting. Returns true when the engine has ended or reset the connection.
 inline bool read_some(const Fd& fd, std::string& into, std::size_t limit = 1 << 20) {
-  std::string buffer(limit, '\0');
-  const ssize_t got = recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-  if (got > 0) into.append(buffer, 0, static_cast<std::size_t>(got));
+  static std::vector<char> buffer(1 << 20);
+  const ssize_t got = recv(fd.get(), buffer.data(), std::min(limit, buffer.size()), MSG_DONTWAIT);
+  if (got > 0) into.append(buffer.data(), static_cast<std::size_t>(got));
   return got == 0 || (got < 0 && errno != EAGAIN);
 }
 
