@@ -54,6 +54,9 @@ class Backend {
   // Waits until something happens, at most `timeout_ms` (forever if negative), and reports it.
   virtual void poll(int timeout_ms) = 0;
 
+  // Whether one more receive buffer may be kept out of use by somebody's reference.
+  virtual bool can_lend() const = 0;
+
   // Ends the sending side of the stream's descriptor.
   virtual void shut_down(Stream& stream) = 0;
 

@@ -31,6 +31,7 @@ class EpollBackend final : public Backend {
   void shut_down(Stream& stream) override;
   void wake() override;
   std::uint64_t now_ns() override;
+  bool can_lend() const override { return true; }  // it takes another one
   std::string describe() const override;
 
  private:

@@ -68,6 +68,7 @@ class ReceiveBuffer : public Owner {
   std::uint8_t* data_;
   std::size_t used_ = 0;
   std::uint16_t number_;
+  bool lent_ = false;  // the kernel and the backend are done with it, references are not
   ReceiveBuffer* next_ = nullptr;
 };
 
@@ -108,6 +109,7 @@ class IoUringBackend final : public Backend {
   void shut_down(Stream& stream) override { ::shutdown(stream.fd_, SHUT_WR); }
   void wake() override;
   std::uint64_t now_ns() override { return monotonic_ns(); }
+  bool can_lend() const override;
   std::string describe() const override;
 
   void take_back(ReceiveBuffer* buffer);
@@ -625,8 +627,16 @@ void IoUringBackend::release_orphan(std::uint64_t data) {
 
 // ---- Receive buffers ----
 
+// Half of the ring stays the kernel's, whatever handlers keep: without any, nothing is received.
+bool IoUringBackend::can_lend() const {
+  const auto lent = std::count_if(buffers_.begin(), buffers_.end(),
+                                  [](const auto& buffer) { return buffer->references() > 1 || buffer->lent_; });
+  return static_cast<unsigned>(lent) < buffer_count_ / 2;
+}
+
 void IoUringBackend::provide(ReceiveBuffer& buffer) {
   buffer.used_ = 0;
+  buffer.lent_ = false;
   io_uring_buf_ring_add(buffer_ring_, buffer.data_, static_cast<unsigned>(buffer_bytes_), buffer.number_,
                         io_uring_buf_ring_mask(buffer_count_), 0);
   io_uring_buf_ring_advance(buffer_ring_, 1);
@@ -641,6 +651,7 @@ void IoUringBackend::retire_buffers() {
       provide(*buffer);
       provided = true;
     } else {
+      buffer->lent_ = true;
       buffer->drop_reference();  // comes back through take_back()
     }
   }

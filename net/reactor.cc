@@ -241,8 +241,9 @@ void Reactor::close(Endpoint& endpoint) {
 }
 
 void Reactor::destroy_closed() {
-  for (std::size_t i = 0; i < closed_.size(); i++) {  // on_closed() may close more
-    auto& endpoint = *static_cast<Endpoint*>(slots_.at(closed_[i]));
+  std::size_t told = 0;
+  while (told < closed_.size()) {  // on_closed() may close more
+    auto& endpoint = *static_cast<Endpoint*>(slots_.at(closed_[told++]));
     if (endpoint.kind() == EndpointKind::stream) static_cast<Stream&>(endpoint).queue_.clear(segments_);
     endpoint.on_closed();
   }

@@ -196,6 +196,7 @@ class SimulatedBackend final : public Backend {
   void shut_down(Stream& stream) override;
   void wake() override { woken_.store(true, std::memory_order_release); }
   std::uint64_t now_ns() override { return simulation_.now_ns(); }
+  bool can_lend() const override { return true; }
   std::string describe() const override;
 
  private:

@@ -19,7 +19,7 @@ std::size_t write_close(std::uint8_t* out, CloseCode code, std::string_view reas
   }
   out[0] = static_cast<std::uint8_t>(number(code) >> 8);
   out[1] = static_cast<std::uint8_t>(number(code));
-  std::memcpy(out + 2, reason.data(), reason.size());
+  if (!reason.empty()) std::memcpy(out + 2, reason.data(), reason.size());
   return 2 + reason.size();
 }
 

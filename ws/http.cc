@@ -6,7 +6,7 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
-#include <string.h>  // memmem
+#include <cstring>  // memmem
 
 #include <algorithm>
 #include <bit>

@@ -37,6 +37,7 @@ class TakeAll final : public net::Backend {
   void shut_down(net::Stream&) override {}
   void wake() override {}
   std::uint64_t now_ns() override { return 0; }
+  bool can_lend() const override { return true; }
   std::string describe() const override { return "takes all"; }
 
   MutableBytes input;

@@ -1,8 +1,8 @@
 // levada-echo: a WebSocket echo server, with a page that tries it out.
 #include <pthread.h>
-#include <signal.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
