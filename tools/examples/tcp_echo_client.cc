@@ -10,7 +10,7 @@
 using namespace levada;
 
 struct Client : net::Stream {
-  Client(Fd fd, bool& failed) : Stream(std::move(fd)), failed_(failed) {}
+  Client(Fd fd, bool& flag) : Stream(std::move(fd)), failed(flag) {}
 
   void on_connected() override {
     char text[4096];
@@ -19,13 +19,13 @@ struct Client : net::Stream {
   }
   void on_receive(MutableBytes bytes, Owner*) override { std::fwrite(bytes.data(), 1, bytes.size(), stdout); }
   void on_end(const Error& error) override {
-    failed_ = error.code != Errc::end_of_stream;
-    if (failed_) std::fprintf(stderr, "%s\n", error.message().c_str());
+    failed = error.code != Errc::end_of_stream;
+    if (failed) std::fprintf(stderr, "%s\n", error.message().c_str());
     close();
   }
   void on_closed() override { reactor().stop(); }
 
-  bool& failed_;
+  bool& failed;
 };
 
 int main(int count, char** arguments) {

@@ -1,0 +1,140 @@
+// Ledger: what one connection has sent and what came back. No I/O.
+//
+// Model: messages are numbered from 0; echoes are due in that order.
+//
+//   |------ answered, or skipped ------|------ in flight ------|
+//                                   oldest_                  next_
+//
+// An echo of a later message than the oldest skips those between: they are missing, and either come late
+// (reordered) or never (lost). The last window() messages are remembered; a missing one that falls out of
+// them is lost. Invariant: sent() = right and reordered echoes + wrong ones that took a message's place +
+// lost + missing + in flight.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include <levada/tools/load/payload.h>
+
+namespace levada::load {
+
+enum class Echo : std::uint8_t {
+  right,
+  reordered,   // right, but after a later one
+  duplicated,  // of a message that was answered before
+  foreign,     // another connection's message
+  corrupt,     // nobody's message; also right bytes as text instead of binary, or the other way round
+  wrong_size,
+  unexpected,  // nothing was in flight, and it is none of the last messages
+};
+
+// "reordered"; static storage.
+constexpr const char* to_string(Echo echo) {
+  switch (echo) {
+    case Echo::right:
+      return "right";
+    case Echo::reordered:
+      return "reordered";
+    case Echo::duplicated:
+      return "duplicated";
+    case Echo::foreign:
+      return "foreign";
+    case Echo::corrupt:
+      return "corrupt";
+    case Echo::wrong_size:
+      return "wrong_size";
+    case Echo::unexpected:
+      return "unexpected";
+  }
+  return "";
+}
+
+class Ledger {
+ public:
+  struct Answer {
+    Echo echo = Echo::right;
+    std::uint64_t planned_ns = 0;  // when the answered message was to be sent; 0: none of ours was answered
+    std::uint64_t sequence = 0;    // that message's number
+    Origin origin = {};            // of a foreign message
+  };
+
+  // `payloads` must outlive the ledger. At most `depth` messages will be in flight.
+  Ledger(const Payloads& payloads, std::uint32_t connection, unsigned depth)
+      : payloads_(&payloads), connection_(connection), planned_(std::bit_ceil(depth * std::size_t{2} + 14)) {}
+
+  std::uint32_t connection() const { return connection_; }
+  std::uint64_t sent() const { return next_; }
+  std::uint64_t in_flight() const { return next_ - oldest_; }
+  std::size_t window() const { return planned_.size(); }
+
+  // Gives up the missing message whose place the next one takes: the time when it was planned, or 0 if there
+  // is none.
+  std::uint64_t expire() { return std::exchange(planned(next_), 0); }
+
+  // Notes that the next message is sent, with the time in nanoseconds (not 0) when that was planned; returns
+  // its number. What is in its place must have been expired.
+  std::uint64_t send(std::uint64_t planned_ns) {
+    planned(next_) = planned_ns;
+    return next_++;
+  }
+
+  // Notes what came back. A wrong echo takes the place of the oldest message in flight, which is not waited
+  // for any more.
+  Answer receive(Bytes payload) {
+    if (oldest_ != next_ && payloads_->matches(payload, connection_, oldest_))
+      return answer(Echo::right, oldest_);
+    return receive_irregular(payload);
+  }
+
+  // Notes an echo that is wrong whatever its bytes are.
+  Answer receive_wrong(Echo echo) {
+    if (oldest_ != next_) return answer(echo, oldest_);
+    return {.echo = echo == Echo::corrupt ? Echo::unexpected : echo};
+  }
+
+  // Gives up all messages that were not answered: calls `visit(planned_ns)` for each.
+  template <class Visit>
+  void give_up(Visit&& visit) {
+    for (std::uint64_t& planned_ns : planned_) {
+      if (planned_ns != 0) visit(std::exchange(planned_ns, 0));
+    }
+    oldest_ = next_;
+  }
+
+ private:
+  std::uint64_t& planned(std::uint64_t sequence) { return planned_[sequence & (planned_.size() - 1)]; }
+
+  Answer answer(Echo echo, std::uint64_t sequence) {
+    if (sequence >= oldest_) oldest_ = sequence + 1;
+    return {.echo = echo, .planned_ns = std::exchange(planned(sequence), 0), .sequence = sequence};
+  }
+
+  Answer receive_irregular(Bytes payload) {
+    if (payload.size() != payloads_->bytes()) return receive_wrong(Echo::wrong_size);
+    for (std::uint64_t sequence = oldest_; sequence < next_; sequence++) {
+      if (payloads_->matches(payload, connection_, sequence)) return answer(Echo::right, sequence);
+    }
+    const std::uint64_t remembered = std::min<std::uint64_t>(next_, window());
+    for (std::uint64_t sequence = oldest_; sequence-- > next_ - remembered;) {
+      if (!payloads_->matches(payload, connection_, sequence)) continue;
+      return answer(planned(sequence) == 0 ? Echo::duplicated : Echo::reordered, sequence);
+    }
+    const auto origin = payloads_->origin(payload);
+    if (!origin) return receive_wrong(Echo::corrupt);
+    if (origin->connection == connection_) return {.echo = Echo::duplicated};
+    Answer foreign = receive_wrong(Echo::foreign);
+    foreign.origin = *origin;
+    return foreign;
+  }
+
+  const Payloads* payloads_;
+  std::uint32_t connection_;
+  std::uint64_t next_ = 0;
+  std::uint64_t oldest_ = 0;
+  std::vector<std::uint64_t> planned_;  // by sequence; 0: answered, or given up
+};
+
+}  // namespace levada::load

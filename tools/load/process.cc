@@ -1,0 +1,85 @@
+#include <levada/tools/load/process.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include <levada/core/clock.h>
+
+namespace levada::load {
+
+ThreadTime read_thread_time(const std::string& folder) {
+  ThreadTime time;
+  std::ifstream(folder + "/schedstat") >> time.run_ns >> time.wait_ns;
+  return time;
+}
+
+ThreadTime own_thread_time() {
+  return read_thread_time("/proc/thread-self");
+}
+
+ThreadUse use_between(const ThreadTime& begin, const ThreadTime& end, double seconds) {
+  const double ns = seconds * static_cast<double>(nanoseconds_per_second);
+  if (ns <= 0) return {};
+  return {static_cast<double>(end.run_ns - begin.run_ns) / ns,
+          static_cast<double>(end.wait_ns - begin.wait_ns) / ns};
+}
+
+bool Process::open(int pid) {
+  pid_ = pid;
+  return clock_getcpuclockid(pid, &clock_) == 0;
+}
+
+void Process::begin() {
+  if (pid_ == 0) return;
+  begin_ns_ = cpu_ns();
+  begin_threads_ = thread_times();
+}
+
+std::optional<ServerSample> Process::end(double seconds) const {
+  const auto end_ns = begin_ns_ ? cpu_ns() : std::nullopt;
+  if (!end_ns || seconds <= 0) return std::nullopt;
+  ServerSample sample;
+  sample.cpu_s = static_cast<double>(*end_ns - *begin_ns_) / 1e9;
+  sample.busiest = busiest(seconds);
+  sample.pss_bytes = pss_bytes();
+  return sample;
+}
+
+std::optional<std::uint64_t> Process::cpu_ns() const {
+  timespec time{};
+  if (clock_gettime(clock_, &time) != 0) return std::nullopt;
+  return static_cast<std::uint64_t>(time.tv_sec) * nanoseconds_per_second +
+         static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+std::map<std::string, ThreadTime> Process::thread_times() const {
+  std::map<std::string, ThreadTime> threads;
+  std::error_code error;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/task", error)) {
+    threads[task.path().filename()] = read_thread_time(task.path());
+  }
+  return threads;
+}
+
+ThreadUse Process::busiest(double seconds) const {
+  ThreadUse most;
+  for (const auto& [thread, time] : thread_times()) {
+    const auto before = begin_threads_.find(thread);
+    most = busier(most,
+                  use_between(before == begin_threads_.end() ? ThreadTime{} : before->second, time, seconds));
+  }
+  return most;
+}
+
+std::optional<std::uint64_t> Process::pss_bytes() const {
+  std::ifstream file("/proc/" + std::to_string(pid_) + "/smaps_rollup");
+  for (std::string word; file >> word;) {
+    std::uint64_t kibibytes = 0;
+    if (word == "Pss:" && file >> kibibytes) return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
+}  // namespace levada::load

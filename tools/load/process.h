@@ -1,0 +1,45 @@
+// Process: CPU time and memory of another process, as the kernel shows them.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <map>
+#include <optional>
+#include <string>
+
+#include <levada/tools/load/result.h>
+
+namespace levada::load {
+
+// What a thread has used so far, from its schedstat file. All 0 where the kernel has none.
+struct ThreadTime {
+  std::uint64_t run_ns = 0;
+  std::uint64_t wait_ns = 0;
+};
+ThreadTime read_thread_time(const std::string& folder);
+ThreadTime own_thread_time();
+ThreadUse use_between(const ThreadTime& begin, const ThreadTime& end, double seconds);
+
+class Process {
+ public:
+  // Whether there is such a process; with 0 there is nothing to measure.
+  bool open(int pid);
+
+  // Both ends of the measured time, `seconds` long.
+  void begin();
+  std::optional<ServerSample> end(double seconds) const;
+
+ private:
+  // Nanoseconds; none when the process is gone.
+  std::optional<std::uint64_t> cpu_ns() const;
+  std::map<std::string, ThreadTime> thread_times() const;
+  ThreadUse busiest(double seconds) const;
+  std::optional<std::uint64_t> pss_bytes() const;
+
+  int pid_ = 0;
+  clockid_t clock_ = 0;
+  std::optional<std::uint64_t> begin_ns_;
+  std::map<std::string, ThreadTime> begin_threads_;
+};
+
+}  // namespace levada::load
