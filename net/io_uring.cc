@@ -199,6 +199,9 @@ bool IoUringBackend::init() {
     provide(*buffers_.back());
   }
   finished_.reserve(buffer_count_);
+  completions_.reserve(completion_entries);  // grown by use otherwise, in the middle of the work
+  flights_.reserve(completion_entries);
+  starved_.reserve(completion_entries);
   arm_poll(event_.get(), POLLIN, Operation::wake, {});
   return true;
 }

@@ -18,14 +18,16 @@ std::uintptr_t current_thread() {
   return reinterpret_cast<std::uintptr_t>(&name);
 }
 
-// What the environment asks for, else what the options do.
-BackendKind wanted_backend(BackendKind kind) {
+// Lets the environment choose what the options leave open.
+Error ask_environment(BackendKind& wanted) {
   const char* text = std::getenv("LEVADA_BACKEND");
-  const std::string_view name = text == nullptr ? "" : text;
-  if (kind != BackendKind::automatic) return kind;
-  if (name == "epoll") return BackendKind::epoll;
-  if (name == "io_uring") return BackendKind::io_uring;
-  return kind;
+  if (wanted != BackendKind::automatic || text == nullptr) return {};
+  for (const BackendKind kind : {BackendKind::automatic, BackendKind::epoll, BackendKind::io_uring}) {
+    if (std::string_view(text) != to_string(kind)) continue;
+    wanted = kind;
+    return {};
+  }
+  return {Errc::invalid_argument, "LEVADA_BACKEND"};
 }
 
 }  // namespace
@@ -99,7 +101,8 @@ void Stream::receive_directly(bool on) {
 // ---- Reactor ----
 
 Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) {
-  const BackendKind wanted = wanted_backend(options.backend);
+  BackendKind wanted = options.backend;
+  if (const Error error = ask_environment(wanted)) return error;
   std::string reason;
   if (wanted != BackendKind::epoll) {
     const IoUringAbilities& abilities = io_uring_abilities();

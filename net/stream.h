@@ -73,6 +73,9 @@ class Stream : public Endpoint {
   // Where to receive while receive_directly(true) is set; must not be empty then.
   virtual ReceiveTarget receive_target() { return {}; }
 
+  // Calls on_drained() the next time the queue is empty, though the kernel may never have refused anything.
+  void report_when_drained() { spilled_ = true; }
+
   // Receive into receive_target() instead of turn memory from the next receive on. Bytes that the kernel had
   // handed over before still come through on_receive() in turn memory.
   void receive_directly(bool on);

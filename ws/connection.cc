@@ -4,6 +4,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
@@ -43,9 +44,13 @@ void Handle::close(CloseCode code) const {
 
 // ---- State ----
 
-bool Connection::is_open() const { return phase_ == Phase::open && !closed(); }
+bool Connection::is_open() const {
+  return phase_ == Phase::open && !closed();
+}
 
-Role Connection::role() const { return service_->role(); }
+Role Connection::role() const {
+  return service_->role();
+}
 
 std::string_view Connection::subprotocol() const {
   return subprotocol_ == 0 ? std::string_view{} : service_->subprotocols_[subprotocol_ - 1u];
@@ -62,8 +67,11 @@ void Connection::drop_pending() {
 
 // ---- Sending ----
 
-bool Connection::has_room(std::size_t bytes) const {
-  return buffered() + bytes <= service_->options_.max_buffered_bytes;
+// A refusal is followed by on_drain, also when the kernel then takes everything at once.
+bool Connection::has_room(std::size_t bytes) {
+  if (buffered() + bytes <= service_->options_.max_buffered_bytes) return true;
+  report_when_drained();
+  return false;
 }
 
 SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin) {
@@ -111,7 +119,8 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
   if (!has_room(frame_size(length, masked))) return SendStatus::full;
   const MaskKey key = masked ? reactor().random().next_u32() : 0;
   std::uint8_t* const out = reserve(frame_size(length, masked));
-  std::uint8_t* at = out + write_header(out, {.opcode = opcode, .masked = masked, .key = key, .length = length});
+  std::uint8_t* at =
+      out + write_header(out, {.opcode = opcode, .masked = masked, .key = key, .length = length});
   std::size_t offset = 0;
   for (const Bytes part : parts) {
     mask_copy(at + offset, part, key, offset);
@@ -122,9 +131,14 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
 }
 
 SendStatus Connection::send(const PreparedMessage& message) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  assert(role() == Role::server && !fragmenting_);
   const Bytes frame = message.frame();
+  if (role() == Role::client) {
+    FrameHeader header;
+    const std::size_t size = parse_header(frame, header);
+    return send_frame(header.opcode, frame.subspan(size), true);
+  }
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  assert(!fragmenting_);
   if (!has_room(frame.size())) return SendStatus::full;
   if (frame.size() < copy_below_bytes) {
     Stream::send(frame);
@@ -135,7 +149,8 @@ SendStatus Connection::send(const PreparedMessage& message) {
 }
 
 SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
-  if (role() == Role::client || payload.bytes().size() < copy_below_bytes) return send(opcode, payload.bytes());
+  if (role() == Role::client || payload.bytes().size() < copy_below_bytes)
+    return send(opcode, payload.bytes());
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_);
   const std::size_t length = payload.bytes().size();
@@ -157,8 +172,12 @@ SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
   return send_frame(opcode, payload, true);
 }
 
-SendStatus Connection::ping(Bytes payload) { return send_control(Opcode::ping, payload); }
-SendStatus Connection::pong(Bytes payload) { return send_control(Opcode::pong, payload); }
+SendStatus Connection::ping(Bytes payload) {
+  return send_control(Opcode::ping, payload);
+}
+SendStatus Connection::pong(Bytes payload) {
+  return send_control(Opcode::pong, payload);
+}
 
 // ---- Closing ----
 
@@ -179,7 +198,7 @@ void Connection::end_sending() {
   phase_ = Phase::closed;
   drop_pending();
   receive_directly(false);
-  if (paused()) resume();
+  Stream::resume();
   if (role() == Role::server) finish();
   set_timer(service_->options_.close_timeout_ms);
 }
@@ -189,7 +208,10 @@ void Connection::fail(FrameError error) {
   if (phase_ == Phase::open) close(code);
   end_sending();
   if (role() == Role::client) finish();
-  report({.code = code, .reason = to_string(error), .by = ClosedBy::local, .error = {Errc::protocol, "receive"}});
+  report({.code = code,
+          .reason = to_string(error),
+          .by = ClosedBy::local,
+          .error = {Errc::protocol, "receive"}});
 }
 
 void Connection::receive_close(Bytes payload) {
@@ -215,15 +237,20 @@ void Connection::on_receive(MutableBytes bytes, Owner* memory) {
   switch (phase_) {
     case Phase::handshake:
       return role() == Role::server ? receive_request(bytes, memory) : receive_response(bytes, memory);
-    case Phase::held: return hold_back(bytes);
+    case Phase::held:
+      return hold_back(bytes);
     case Phase::open:
-    case Phase::closing: return receive_frames(bytes, memory);
-    case Phase::closed: return;
+    case Phase::closing:
+      return receive_frames(bytes, memory);
+    case Phase::closed:
+      return;
   }
 }
 
 void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
-  Decoder& decoder = pending_ == nullptr ? service_->decoder_ : pending_->decoder;
+  // The shared decoder is not idle when a handler that is shown a message of its adopts another connection.
+  const bool shared = pending_ == nullptr && service_->decoder_.idle();
+  Decoder& decoder = shared ? service_->decoder_ : pending().decoder;
   service_->shown_memory_ = memory;
   for (;;) {
     Decoded decoded = decoder.next(bytes);
@@ -231,7 +258,7 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
     dispatch(decoded);
     if (closed() || phase_ == Phase::closed) {
       // end_sending() gave the connection's own decoder back; the shared one has to forget this connection.
-      service_->decoder_.reset();
+      if (shared) service_->decoder_.reset();
       return;
     }
   }
@@ -241,18 +268,23 @@ void Connection::dispatch(Decoded& decoded) {
   const HandlerTable& table = service_->table_;
   switch (decoded.event) {
     case DecoderEvent::message:
-    case DecoderEvent::fragment: return show(decoded);
+    case DecoderEvent::fragment:
+      return show(decoded);
     case DecoderEvent::ping:
       if (phase_ != Phase::open) return;
       if (table.ping != nullptr) table.ping(service_->handler_, *this, decoded.payload);
       if (service_->options_.auto_pong) pong(decoded.payload);
       return;
     case DecoderEvent::pong:
-      if (phase_ == Phase::open && table.pong != nullptr) table.pong(service_->handler_, *this, decoded.payload);
+      if (phase_ == Phase::open && table.pong != nullptr)
+        table.pong(service_->handler_, *this, decoded.payload);
       return;
-    case DecoderEvent::close: return receive_close(decoded.payload);
-    case DecoderEvent::error: return fail(decoded.error);
-    case DecoderEvent::none: return;
+    case DecoderEvent::close:
+      return receive_close(decoded.payload);
+    case DecoderEvent::error:
+      return fail(decoded.error);
+    case DecoderEvent::none:
+      return;
   }
 }
 
@@ -280,8 +312,18 @@ void Connection::keep_decoder(Decoder& decoder) {
   receive_directly(pending_ != nullptr && pending_->decoder.assembly_target().size() >= direct_from_bytes);
   if (blocked() && !paused() && buffered() > service_->options_.pause_above_bytes) {
     paused_by_output_ = true;
-    pause();
+    Stream::pause();
   }
+}
+
+void Connection::pause() {
+  paused_by_user_ = true;
+  Stream::pause();
+}
+
+void Connection::resume() {
+  paused_by_user_ = false;
+  if (!paused_by_output_ && phase_ != Phase::held) Stream::resume();
 }
 
 net::ReceiveTarget Connection::receive_target() {
@@ -291,18 +333,20 @@ net::ReceiveTarget Connection::receive_target() {
 void Connection::on_drained() {
   if (paused_by_output_) {
     paused_by_output_ = false;
-    resume();
+    if (!paused_by_user_) Stream::resume();
   }
-  if (phase_ == Phase::open && service_->table_.drain != nullptr) service_->table_.drain(service_->handler_, *this);
+  if (phase_ == Phase::open && service_->table_.drain != nullptr)
+    service_->table_.drain(service_->handler_, *this);
 }
 
 void Connection::on_end(const Error& error) {
   if (phase_ == Phase::handshake && role() == Role::client) refuse({.error = error});
   if (closed()) return;
+  const bool was_closed = std::exchange(phase_, Phase::closed) == Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
   const bool can_send = error.code == Errc::end_of_stream && buffered() > 0;
   if (!can_send) return terminate();
-  if (phase_ != Phase::closed) end_sending();  // what is queued still leaves; then the stream closes
+  if (!was_closed) end_sending();  // what is queued still leaves; then the stream closes
   finish();
 }
 
@@ -311,12 +355,19 @@ void Connection::on_timer() {
     refuse({.error = {Errc::timed_out, "handshake"}});
     return;
   }
-  report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = {Errc::timed_out, "close"}});
+  phase_ = Phase::closed;
+  report({.code = CloseCode::abnormal,
+          .reason = {},
+          .by = ClosedBy::transport,
+          .error = {Errc::timed_out, "close"}});
   terminate();
 }
 
 void Connection::on_closed() {
-  report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::local, .error = {Errc::canceled, "terminate"}});
+  report({.code = CloseCode::abnormal,
+          .reason = {},
+          .by = ClosedBy::local,
+          .error = {Errc::canceled, "terminate"}});
   drop_pending();
   service_->connections_--;
 }
@@ -326,12 +377,15 @@ void Connection::on_closed() {
 PayloadRef Connection::keep(Bytes payload) {
   const Decoded* const shown = service_->shown_;
   const Bytes whole = shown == nullptr ? Bytes{} : Bytes{shown->payload};
-  const bool inside = payload.data() >= whole.data() && payload.data() + payload.size() <= whole.data() + whole.size();
+  const bool inside =
+      payload.data() >= whole.data() && payload.data() + payload.size() <= whole.data() + whole.size();
   if (inside && shown != nullptr && shown->owner != nullptr) return {payload, OwnerRef::share(shown->owner)};
   // A reference on a receive buffer keeps all of it out of use: worth it only for a good part of one.
   constexpr std::size_t worth_a_buffer = 16 * 1024;
   Owner* const memory = service_->shown_memory_;
-  if (inside && memory != nullptr && payload.size() >= worth_a_buffer) return {payload, OwnerRef::share(memory)};
+  if (inside && memory != nullptr && payload.size() >= worth_a_buffer && reactor().backend().can_lend()) {
+    return {payload, OwnerRef::share(memory)};
+  }
   Block* block = reactor().blocks().allocate(payload.size());
   if (!payload.empty()) std::memcpy(block->data(), payload.data(), payload.size());
   return {{block->data(), payload.size()}, OwnerRef::adopt(block)};

@@ -45,10 +45,11 @@ enum class ClosedBy : std::uint8_t {
 
 // Why and how a connection ended. The reason lives until on_close returns.
 struct CloseInfo {
-  CloseCode code = CloseCode::abnormal;  // the peer's when it sent one, or what it was failed with; 1006 without either
-  std::string_view reason;               // the peer's words (UTF-8), or the rule that the peer broke
+  CloseCode code =
+      CloseCode::abnormal;  // the peer's when it sent one, or what it was failed with; 1006 without either
+  std::string_view reason;  // the peer's words (UTF-8), or the rule that the peer broke
   ClosedBy by = ClosedBy::transport;
-  Error error;                           // of the transport
+  Error error;  // of the transport
 };
 
 // Memory of a payload that outlives its handler. Drop it on any thread, before the reactor ends.
@@ -108,7 +109,7 @@ class Connection final : public net::Stream {
   // Queues one message made of several parts.
   SendStatus send(Opcode opcode, std::span<const Bytes> parts);
 
-  // Queues a message by reference. Servers only (a client has to mask each frame with a key of its own).
+  // Queues a message: by reference on a server; a client copies it, for it has to mask each frame with a key of its own.
   SendStatus send(const PreparedMessage& message);
 
   // Queues a kept payload as a message by reference.
@@ -135,6 +136,11 @@ class Connection final : public net::Stream {
   // Keeps (a part of) the payload that a handler was given, for longer than the call: by reference where its memory
   // can be spared, else by a copy.
   PayloadRef keep(Bytes payload);
+
+  // Stops and resumes reading, apart from the pauses that the engine makes while the peer does not take what is queued
+  // (ServiceOptions::pause_above_bytes). Messages that were received already still arrive.
+  void pause();
+  void resume();
 
   // ---- State ----
 
@@ -171,7 +177,7 @@ class Connection final : public net::Stream {
 
   SendStatus send_frame(Opcode opcode, Bytes payload, bool fin);
   SendStatus send_control(Opcode opcode, Bytes payload);
-  bool has_room(std::size_t bytes) const;
+  bool has_room(std::size_t bytes);
   void queue_frame(Opcode opcode, Bytes payload, bool fin);
   bool queue_in_place(Opcode opcode, Bytes payload, bool fin);
 
@@ -209,10 +215,11 @@ class Connection final : public net::Stream {
   void* user_data_ = nullptr;
   Pending* pending_ = nullptr;
   Phase phase_;
-  std::uint8_t subprotocol_ = 0;      // index + 1 in the service's list
-  bool opened_ : 1 = false;           // on_open was called, so on_close has to be
-  bool fragmenting_ : 1 = false;      // a message is being sent in fragments
+  std::uint8_t subprotocol_ = 0;  // index + 1 in the service's list
+  bool opened_ : 1 = false;       // on_open was called, so on_close has to be
+  bool fragmenting_ : 1 = false;  // a message is being sent in fragments
   bool close_sent_ : 1 = false;
+  bool paused_by_user_ : 1 = false;
   bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
 };
 

@@ -18,6 +18,7 @@ constexpr std::size_t step_bytes = 16 * 1024;
 Decoder::Decoder(Decoder&& other) noexcept
     : options_(other.options_),
       blocks_(other.blocks_),
+      short_bytes_(other.short_bytes_),
       at_boundary_(other.at_boundary_),
       in_frame_(other.in_frame_),
       in_message_(other.in_message_),
@@ -71,6 +72,7 @@ Decoded Decoder::next_general(MutableBytes& in) {
     return decoded;
   }
   at_boundary_ = !in_frame_ && !in_message_ && header_have_ == 0;
+  headroom_ = 0;  // a header that was taken does not lie before what comes next
   return {};
 }
 
@@ -166,6 +168,8 @@ Decoded Decoder::finish_control(MutableBytes payload) {
 Decoded Decoder::take_data(MutableBytes& in) {
   const std::uint64_t missing = frame_.length - received_;
   const std::size_t take = missing < in.size() ? static_cast<std::size_t>(missing) : in.size();
+  // The header was the last of the input: no memory for the message before its first byte.
+  if (take == 0 && missing != 0 && block_ == nullptr) return {};
   const MutableBytes piece = in.first(take);
   in = in.subspan(take);
   if (options_->streaming) return stream(piece);

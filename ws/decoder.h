@@ -61,7 +61,11 @@ class Decoder {
   static constexpr std::size_t assembly_headroom = 16;
 
   // `options` and `blocks` must outlive the decoder.
-  Decoder(const DecoderOptions& options, BlockPool& blocks) : options_(&options), blocks_(&blocks) {}
+  Decoder(const DecoderOptions& options, BlockPool& blocks)
+      : options_(&options),
+        blocks_(&blocks),
+        short_bytes_(
+            static_cast<std::uint8_t>(options.max_message_bytes < 125 ? options.max_message_bytes : 125)) {}
   Decoder(Decoder&& other) noexcept;
   Decoder& operator=(Decoder&&) = delete;
   ~Decoder() { reset(); }
@@ -109,6 +113,7 @@ class Decoder {
   const DecoderOptions* options_;
   BlockPool* blocks_;
 
+  std::uint8_t short_bytes_;  // messages that decode_short() takes
   bool at_boundary_ = true;  // no frame, no message, no delivered block: idle
   bool in_frame_ = false;    // the header is known, payload is missing
   bool in_message_ = false;
@@ -127,7 +132,8 @@ class Decoder {
   std::array<std::uint8_t, max_control_bytes> control_{};
 };
 
-// The case that matters: a whole message of at most 125 bytes in one frame, at the front of the input.
+// The case that matters: a whole message of at most 125 bytes, within the limit, in one frame, at the front
+// of the input.
 inline bool Decoder::decode_short(MutableBytes& in, Decoded& decoded) {
   if (in.size() < 2) return false;
   std::uint8_t* at = in.data();
@@ -135,7 +141,7 @@ inline bool Decoder::decode_short(MutableBytes& in, Decoded& decoded) {
   const bool masked = options_->role == Role::server;
   const unsigned length = at[1] ^ (masked ? 0x80u : 0u);  // the mask bit as it has to be, else above 127
   const std::size_t header = masked ? 6 : 2;
-  if ((opcode != 1 && opcode != 2) || length > 125 || in.size() < header + length) return false;
+  if ((opcode != 1 && opcode != 2) || length > short_bytes_ || in.size() < header + length) return false;
   const MutableBytes payload{at + header, length};
   const bool text = opcode == 1 && options_->check_utf8;
   if (text) {

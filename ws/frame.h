@@ -147,7 +147,7 @@ inline FrameError check_header(const FrameHeader& header, Role role, bool in_mes
 // Writes the header in its shortest form to `out`, which has header_size_for(header.length, header.masked)
 // bytes or more; returns that size. length_bytes is not looked at.
 inline std::size_t write_header(std::uint8_t* out, const FrameHeader& header) {
-  out[0] = static_cast<std::uint8_t>((header.fin ? 0x80 : 0) | (header.rsv << 4) |
+  out[0] = static_cast<std::uint8_t>((header.fin ? 0x80u : 0u) | (unsigned{header.rsv} << 4) |
                                      static_cast<unsigned>(header.opcode));
   const unsigned mask_bit = header.masked ? 0x80 : 0;
   std::size_t size = 2;

@@ -162,7 +162,8 @@ void Connection::serve_upgrade() {
   phase_ = Phase::held;
 }
 
-void Connection::accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields) {
+void Connection::accept(std::string_view key, std::string_view subprotocol,
+                        std::span<const HttpField> fields) {
   const Acceptance acceptance{.key = key,
                               .subprotocol = subprotocol,
                               .extensions = {},
@@ -181,7 +182,9 @@ void Connection::remember_subprotocol(std::string_view name) {
   if (found != names.end()) subprotocol_ = static_cast<std::uint8_t>(found - names.begin() + 1);
 }
 
-void Connection::reject(std::uint16_t status) { reject({.status = status, .reason = {}, .fields = {}, .body = {}}); }
+void Connection::reject(std::uint16_t status) {
+  reject({.status = status, .reason = {}, .fields = {}, .body = {}});
+}
 
 void Connection::reject(const Rejection& rejection) {
   const std::string_view block = service_->constant_fields_.block();
@@ -203,7 +206,7 @@ void Connection::hold_back(MutableBytes rest) {
   } else {
     append_input(own, reactor().blocks(), rest);
   }
-  if (own.input_bytes > service_->options_.http.max_bytes) pause();
+  if (own.input_bytes > service_->options_.http.max_bytes) Stream::pause();
 }
 
 void Connection::accept_held(std::string_view subprotocol, std::span<const HttpField> fields) {
@@ -211,7 +214,7 @@ void Connection::accept_held(std::string_view subprotocol, std::span<const HttpF
   const WebSocketKey key = pending_->key;
   const std::string negotiated = pending_->subprotocol;
   accept({key.data(), key.size()}, subprotocol.empty() ? std::string_view(negotiated) : subprotocol, fields);
-  if (paused()) resume();
+  if (!paused_by_user_) Stream::resume();
   MutableBytes rest;
   if (pending_->input != nullptr) rest = {pending_->input->data(), pending_->input_bytes};
   begin_messages(rest, nullptr);
@@ -232,7 +235,9 @@ void Upgrade::add_field(std::string_view name, std::string_view value) {
   fields_[field_count_++] = {copy(name), copy(value)};
 }
 
-void Upgrade::set_user_data(void* data) { connection_.set_user_data(data); }
+void Upgrade::set_user_data(void* data) {
+  connection_.set_user_data(data);
+}
 
 void Upgrade::reject(std::uint16_t status, std::string_view body, std::string_view reason) {
   assert(status >= 300 && status <= 599);

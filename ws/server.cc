@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 #include <cassert>
+#include <chrono>
 #include <cstdio>
 
 namespace levada::ws {
@@ -10,6 +11,18 @@ namespace {
 Result<net::Address> address_of(const ServerOptions& options, std::uint16_t port) {
   if (!options.unix_path.empty()) return net::Address::unix_path(options.unix_path);
   return net::Address::ip(options.host, port);
+}
+
+// A server that was killed leaves its io_uring, and the listening socket that an accept of it still holds, to the kernel,
+// which may take some milliseconds to clean up: a port that is in use is tried again for a while.
+Result<Fd> listen_patiently(const net::Address& address, const net::ListenOptions& options) {
+  constexpr int attempts = 50;
+  constexpr auto pause = std::chrono::milliseconds(10);
+  for (int attempt = 1;; attempt++) {
+    auto fd = net::listen_stream(address, options);
+    if (fd || fd.error().code != Errc::address_in_use || attempt == attempts) return fd;
+    std::this_thread::sleep_for(pause);
+  }
 }
 
 }  // namespace
@@ -29,7 +42,7 @@ Error Server::check_port_is_free() const {
   if (options_.threads == 1 || options_.port == 0 || !options_.unix_path.empty()) return {};
   auto address = address_of(options_, options_.port);
   if (!address) return address.error();
-  auto fd = net::listen_stream(*address);
+  auto fd = listen_patiently(*address, {});
   return fd ? Error{} : fd.error();
 }
 
@@ -74,13 +87,13 @@ void Server::add_services(Loop& loop, int index) {
     root_options = &route.options;
   }
   const HandlerBox& first = loop.handlers.front();
-  loop.services.push_back(
-      std::make_unique<Service>(*loop.reactor, Role::server, first.object.get(), *first.table, *root_options));
+  loop.services.push_back(std::make_unique<Service>(*loop.reactor, Role::server, first.object.get(),
+                                                    *first.table, *root_options));
   for (const Route& route : routes_) {
     if (route.pattern.empty()) continue;
     const HandlerBox& handler = loop.handlers.emplace_back(route.make(index));
-    auto& service = loop.services.emplace_back(
-        std::make_unique<Service>(*loop.reactor, Role::server, handler.object.get(), *handler.table, route.options));
+    auto& service = loop.services.emplace_back(std::make_unique<Service>(
+        *loop.reactor, Role::server, handler.object.get(), *handler.table, route.options));
     loop.services.front()->add_route(route.pattern, *service);
   }
 }
@@ -95,7 +108,7 @@ Error Server::listen(Loop& loop, Fd& shared) {
   }
   auto address = address_of(options_, port_ != 0 ? port_ : options_.port);
   if (!address) return address.error();
-  auto fd = net::listen_stream(*address, {.backlog = options_.backlog, .reuse_port = options_.threads > 1});
+  auto fd = listen_patiently(*address, {.backlog = options_.backlog, .reuse_port = options_.threads > 1});
   if (!fd) return fd.error();
   auto bound = net::Address::of_socket(fd->get());
   if (!bound) return bound.error();

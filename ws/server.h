@@ -58,7 +58,7 @@ class Server {
     routes_.push_back({std::move(pattern), std::move(make), std::move(options)});
   }
 
-  // Listens and starts the threads. When it returns without an error connections are accepted. Errors: those of
+  // Listens, trying half a second while the port is in use, and starts the threads. When it returns without an error connections are accepted. Errors: those of
   // Address, listen_stream and Reactor::create; nothing runs then.
   Error start();
 

@@ -26,7 +26,8 @@ ConstantFields constant_fields(const ServiceOptions& options) {
 
 }  // namespace
 
-Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table, ServiceOptions options)
+Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table,
+                 ServiceOptions options)
     : reactor_(reactor),
       handler_(handler),
       table_(table),
@@ -39,14 +40,19 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
   assert(subprotocols_.size() <= 255);
 }
 
-Service::~Service() { assert(connections_ == 0); }
-
-Error Service::listen(Fd fd) {
-  return reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this) == nullptr ? reactor_.last_error()
-                                                                                         : Error{};
+Service::~Service() {
+  assert(connections_ == 0);
 }
 
-void Service::accepted(void* context, net::Listener&, Fd fd) { static_cast<Service*>(context)->adopt(std::move(fd)); }
+Error Service::listen(Fd fd) {
+  return reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this) == nullptr
+             ? reactor_.last_error()
+             : Error{};
+}
+
+void Service::accepted(void* context, net::Listener&, Fd fd) {
+  static_cast<Service*>(context)->adopt(std::move(fd));
+}
 
 void Service::add_route(std::string_view pattern, Service& service) {
   assert(&service.reactor_ == &reactor_);
@@ -58,7 +64,9 @@ void Service::add_route(std::string_view pattern, Service& service) {
 Service* Service::route(std::string_view path, Params& params) {
   if (routes_.empty()) return this;
   const std::size_t number = route_table_.match(path, params);
-  return number == RouteTable::no_route ? nullptr : routes_[number];
+  if (number != RouteTable::no_route) return routes_[number];
+  const bool serves = table_.message != nullptr || table_.fragment != nullptr || table_.open != nullptr;
+  return serves ? this : nullptr;
 }
 
 Connection* Service::adopt(Fd fd, Bytes received, void* user_data) {
@@ -111,8 +119,7 @@ Connection* Service::dial(const net::Address& address, const DialOptions& dial) 
     last_error_ = fd.error();
     return nullptr;
   }
-  auto* connection =
-      reactor_.add_connecting<Connection>(std::move(*fd), *this, Connection::Phase::handshake);
+  auto* connection = reactor_.add_connecting<Connection>(std::move(*fd), *this, Connection::Phase::handshake);
   if (connection == nullptr) {
     last_error_ = reactor_.last_error();
     return nullptr;

@@ -42,15 +42,16 @@ struct ServiceOptions {
 
   // ---- Time, in milliseconds ----
   std::uint32_t handshake_timeout_ms = 10'000;  // from TCP's connection to the end of the opening handshake
-  std::uint32_t close_timeout_ms = 5'000;       // for the peer's part of the close handshake, and for the end of TCP
+  std::uint32_t close_timeout_ms =
+      5'000;  // for the peer's part of the close handshake, and for the end of TCP
 
   // ---- Opening handshake, server ----
-  HttpLimits http;                                       // 16 KiB and 100 fields; 431 beyond
+  HttpLimits http = {};                                  // 16 KiB and 100 fields; 431 beyond
   OriginPolicy origin_policy = OriginPolicy::same_host;  // pages of other hosts are refused with 403
-  std::vector<std::string> allowed_origins;              // for OriginPolicy::allow_list
+  std::vector<std::string> allowed_origins = {};         // for OriginPolicy::allow_list
   // In order of preference, at most 255: a server chooses the first that is offered, a client offers them.
-  std::vector<std::string> subprotocols;
-  FieldList response_fields;  // written into every answer
+  std::vector<std::string> subprotocols = {};
+  FieldList response_fields = {};  // written into every answer
 };
 
 // Bytes before a payload of up to this size are not framed in place: a copy costs less than one more segment.
@@ -58,10 +59,10 @@ inline constexpr std::size_t copy_below_bytes = 512;
 
 // What a client learns about a handshake that failed.
 struct Refusal {
-  Error error = {};                         // of the transport: refused, reset, timed out; none if there is a response
+  Error error = {};  // of the transport: refused, reset, timed out; none if there is a response
   UpgradeFailure failure = UpgradeFailure::none;
-  const HttpResponse* response = nullptr;   // the answer, if one came
-  Bytes body = {};                          // its first bytes, as far as they have arrived
+  const HttpResponse* response = nullptr;  // the answer, if one came
+  Bytes body = {};                         // its first bytes, as far as they have arrived
 };
 
 // A handshake that on_upgrade decides about. Without a decision it is accepted.
@@ -133,7 +134,8 @@ class HttpExchange {
 
  private:
   friend class Connection;
-  HttpExchange(Connection& connection, const HttpRequest& request) : connection_(connection), request_(request) {}
+  HttpExchange(Connection& connection, const HttpRequest& request)
+      : connection_(connection), request_(request) {}
 
   Connection& connection_;
   const HttpRequest& request_;
@@ -160,8 +162,8 @@ struct Pending {
 struct DialOptions {
   std::string_view host;  // for the Host field
   std::string_view target = "/";
-  std::string_view origin;
-  std::span<const HttpField> fields;
+  std::string_view origin = {};
+  std::span<const HttpField> fields = {};
   const net::Address* source = nullptr;  // local address; nullptr: the kernel's choice
   void* user_data = nullptr;
 };
@@ -170,7 +172,8 @@ class Service {
  public:
   // `handler` and `table` must outlive the service, and the service its connections: destroy the reactor first, or
   // close them all and let it run a turn.
-  Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table, ServiceOptions options = {});
+  Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table,
+          ServiceOptions options = {});
   template <class H>
   Service(net::Reactor& reactor, Role role, H& handler, ServiceOptions options = {})
       : Service(reactor, role, &handler, handler_table<H>, std::move(options)) {}
@@ -184,10 +187,12 @@ class Service {
   Error listen(Fd fd);
 
   // Serves a path with another service of the same reactor, which must outlive this one: exact, ":param" and "*" as in
-  // RouteTable. Once there is a route, other paths get 404.
+  // RouteTable. Once there is a route, other paths are this service's
+  // own if its handler has on_open, on_message or on_fragment, and else get 404.
   void add_route(std::string_view pattern, Service& service);
 
-  // Takes over an accepted socket before its handshake. `received` are bytes already read from it.
+  // Takes over an accepted socket before its handshake. `received` are bytes already read from it; they are handled
+  // now, so on_upgrade and on_http must not adopt a connection with some.
   Connection* adopt(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
   // Takes over a socket after the 101 was sent by somebody else. `received` are bytes read after the request's head.
@@ -234,7 +239,7 @@ class Service {
   RouteTable route_table_;
   std::vector<Service*> routes_;
 
-  Decoder decoder_;  // for all connections that are between messages
+  Decoder decoder_;                // for all connections that are between messages
   Decoded* shown_ = nullptr;       // what the handler is being shown; headroom 0 when it was framed in place
   Owner* shown_memory_ = nullptr;  // of the receive buffer that it may lie in
   HttpRequest request_;

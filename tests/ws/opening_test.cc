@@ -1,0 +1,702 @@
+// The opening handshake on a connection, both sides, on every backend: what a server answers, routes, holds
+// and refuses, and what a client accepts.
+#include <levada/ws/service.h>
+
+#include <netinet/in.h>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <levada/tests/support/world.h>
+#include <levada/ws/accept_key.h>
+
+using namespace levada;
+using namespace levada::ws;
+using namespace levada::ws::test;
+
+namespace {
+
+constexpr auto text = static_cast<unsigned>(Opcode::text);
+
+// An Echo that also answers plain requests.
+struct Site : Echo {
+  void on_http(HttpExchange& exchange) {
+    paths.emplace_back(exchange.request().path());
+    const HttpField extra[] = {{"X-Extra", "yes"}};
+    if (exchange.request().path() == "/page") exchange.respond(200, "text/html", "<p>hello</p>", extra);
+  }
+  std::vector<std::string> paths;
+};
+
+// A client's handler.
+struct Dialer : Recorder {
+  void on_refused(Connection&, const Refusal& refusal) {
+    refusals.push_back({refusal.error.code, refusal.failure,
+                        refusal.response == nullptr ? 0 : refusal.response->status(),
+                        std::string(to_text(refusal.body))});
+  }
+  struct Refused {
+    Errc error;
+    UpgradeFailure failure;
+    unsigned status;
+    std::string body;
+    bool operator==(const Refused&) const = default;
+  };
+  std::vector<Refused> refusals;
+};
+
+std::string get(std::string_view path, std::string_view fields = {}) {
+  return "GET " + std::string(path) + " HTTP/1.1\r\nHost: example.com\r\n" + std::string(fields) + "\r\n";
+}
+
+}  // namespace
+
+// ---- Answers ----
+
+TEST_CASE("an upgrade is answered as the RFC says, however the request is cut") {
+  in_every_world([](World& world) {
+    world.serve<Echo>();
+    const std::string request = Client::request("/chat?room=1");
+    for (std::size_t cut = 0; cut < request.size(); cut += 11) {
+      Client& client = world.connect();
+      client.write(request.substr(0, cut));
+      world.turn(0);
+      client.write(request.substr(cut));
+      const Answer answer = client.answer();
+      CHECK(answer.status == 101);
+      CHECK(answer.has("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+      CHECK(answer.has("Upgrade: websocket"));
+      CHECK(answer.has("Connection: Upgrade"));
+      client.send(Opcode::text, "hi");
+      CHECK(client.frame() == Frame{text, "hi"});
+    }
+    Client& slow = world.connect();
+    for (const char byte : request) {
+      slow.write({&byte, 1});
+      world.turn(0);
+    }
+    CHECK(slow.answer().status == 101);
+  });
+}
+
+TEST_CASE("frames glued to the request are handled in order, wherever the bytes are cut") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>();
+    const std::string large = random_letters(40'000);
+    const std::string wire = Client::request() + client_frame(Opcode::text, "one") +
+                             client_frame(Opcode::ping, "p") + client_frame(Opcode::text, large) +
+                             client_frame(Opcode::text, "three");
+    const std::size_t head = Client::request().size();
+    for (const std::size_t cut :
+         {std::size_t{0}, std::size_t{50}, head - 1, head, head + 1, head + 7, head + 30, head + 5000}) {
+      CAPTURE(cut);
+      handler.messages.clear();
+      Client& client = world.connect();
+      client.write(wire.substr(0, cut));
+      world.turn(0);
+      client.write(wire.substr(cut));
+      CHECK(client.answer().status == 101);
+      CHECK(client.frame() == Frame{text, "one"});
+      CHECK(client.frame() == Frame{10, "p"});
+      CHECK(client.frame() == Frame{text, large});
+      CHECK(client.frame() == Frame{text, "three"});
+      CHECK(handler.messages.size() == 3);
+    }
+  });
+}
+
+TEST_CASE("a close and a broken rule glued to the request are answered") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>();
+    Client& closes = world.connect();
+    closes.write(Client::request() + client_frame(Opcode::close, close_payload(1000)));
+    CHECK(closes.answer().status == 101);
+    CHECK(closes.is_closed_with(close_payload(1000)));
+    Client& breaks = world.connect();
+    breaks.write(Client::request() + raw_frame(3, "", true));
+    CHECK(breaks.answer().status == 101);
+    CHECK(breaks.is_closed_with(close_payload(1002)));
+    closes.close();
+    breaks.close();
+    CHECK(world.is_empty());
+    CHECK(handler.closes.size() == 2);
+  });
+}
+
+TEST_CASE("plain requests are answered on the same port, one after the other, and then an upgrade") {
+  in_every_world([](World& world) {
+    Site& site = world.serve<Site>({.response_fields = {{"Server", "test"}}});
+    Client& client = world.connect();
+    client.write(get("/page") + get("/missing") + get("/page").replace(0, 3, "HEAD"));
+    Answer answer = client.answer();
+    CHECK(answer.status == 200);
+    CHECK(answer.body == "<p>hello</p>");
+    CHECK(answer.has("Content-Type: text/html"));
+    CHECK(answer.has("X-Extra: yes"));
+    CHECK(answer.has("Server: test"));
+    answer = client.answer();
+    CHECK(answer.status == 404);
+    CHECK(!answer.body.empty());
+    REQUIRE(world.until([&] { return client.in.find("\r\n\r\n") != std::string::npos; }));
+    CHECK(client.in.starts_with("HTTP/1.1 200"));
+    CHECK(client.in.ends_with("\r\n\r\n"));  // no body to HEAD
+    client.in.clear();
+    client.write(Client::request() + client_frame(Opcode::text, "now a message"));
+    CHECK(client.answer().status == 101);
+    CHECK(client.frame() == Frame{text, "now a message"});
+    CHECK(site.paths == std::vector<std::string>{"/page", "/missing", "/page"});
+  });
+}
+
+TEST_CASE("plain requests cut anywhere get all their answers") {
+  in_every_world([](World& world) {
+    world.serve<Site>();
+    const std::string wire =
+        get("/page") + get("/missing") + Client::request() + client_frame(Opcode::text, "hi");
+    for (std::size_t cut = 1; cut < wire.size(); cut += 9) {
+      Client& client = world.connect();
+      client.write(wire.substr(0, cut));
+      world.turn(0);
+      client.write(wire.substr(cut));
+      CHECK(client.answer().status == 200);
+      CHECK(client.answer().status == 404);
+      CHECK(client.answer().status == 101);
+      CHECK(client.frame() == Frame{text, "hi"});
+    }
+  });
+}
+
+TEST_CASE("a plain request that asks for it gets the connection's end") {
+  in_every_world([](World& world) {
+    world.serve<Site>();
+    Client& client = world.connect();
+    client.write(get("/page", "Connection: close\r\n") + get("/page"));
+    const Answer answer = client.answer();
+    CHECK(answer.status == 200);
+    CHECK(answer.has("Connection: close"));
+    CHECK(client.reaches_end());
+    client.close();
+    CHECK(world.is_empty());
+  });
+}
+
+TEST_CASE("without on_http a plain request gets 426") {
+  in_every_world([](World& world) {
+    world.serve<Echo>();
+    Client& client = world.connect();
+    client.write(get("/"));
+    const Answer answer = client.answer();
+    CHECK(answer.status == 426);
+    CHECK(answer.has("Upgrade: websocket"));
+    CHECK(client.reaches_end());
+  });
+}
+
+TEST_CASE("bad requests get their status and the end of TCP") {
+  struct Case {
+    std::string request;
+    unsigned status;
+  };
+  const std::string good = Client::request();
+  const auto without = [&](std::string_view line) {
+    std::string request = good;
+    const std::size_t at = request.find(line);
+    return request.erase(at, request.find("\r\n", at) + 2 - at);
+  };
+  const std::vector<Case> cases = {
+      {"garbage\r\n\r\n", 400},
+      {std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 9), 400},
+      {without("Host"), 400},
+      {without("Connection"), 400},
+      {without("Sec-WebSocket-Key"), 400},
+      {without("Sec-WebSocket-Version"), 426},
+      {"POST" + good.substr(3), 405},
+      {good.substr(0, good.size() - 2) + "X: " + std::string(17'000, 'x') + "\r\n\r\n", 431},
+      {"GET /" + std::string(20'000, 'x'), 414},
+  };
+  in_every_world([&](World& world) {
+    Echo& handler = world.serve<Echo>();
+    for (const Case& bad : cases) {
+      CAPTURE(bad.request.substr(0, 40));
+      Client& client = world.connect();
+      client.write(bad.request);
+      const Answer answer = client.answer();
+      CHECK((answer.status == bad.status || (bad.status == 414 && answer.status == 431)));
+      CHECK((answer.has("Connection: close") || answer.has("Connection: Upgrade, close") ||
+             answer.has("Connection: close, Upgrade")));
+      CHECK(client.reaches_end());
+      client.close();
+      CHECK(world.is_empty());
+    }
+    CHECK(handler.opened == 0);
+    CHECK(handler.closes.empty());
+  });
+}
+
+TEST_CASE("more fields than the limit get 431") {
+  in_every_world([](World& world) {
+    world.serve<Echo>({.http = {.max_bytes = 2000, .max_fields = 10}});
+    std::string fields;
+    for (int i = 0; i < 6; i++) fields += "X-" + std::to_string(i) + ": y\r\n";
+    Client& many = world.connect();
+    many.upgrade("/", fields);
+    CHECK(many.answer().status == 431);
+    Client& some = world.connect();
+    some.upgrade("/", "X: y\r\n");
+    CHECK(some.answer().status == 101);
+    Client& large = world.connect();
+    for (int i = 0; i < 30; i++) large.write(i == 0 ? "GET / HTTP/1.1\r\nX: " : std::string(100, 'x'));
+    CHECK(large.answer().status == 431);
+    CHECK(large.reaches_end());
+  });
+}
+
+// ---- Time ----
+
+TEST_CASE("a handshake that takes too long is dropped, an open connection is not") {
+  in_every_world([](World& world) {
+    Site& handler = world.serve<Site>({.handshake_timeout_ms = 40});
+    Client& open = world.open();
+    Client& silent = world.connect();
+    Client& half = world.connect();
+    half.write(Client::request().substr(0, 60));
+    Client& plain = world.connect();
+    plain.write(get("/page"));
+    CHECK(plain.answer().status == 200);
+    CHECK(silent.reaches_end());
+    CHECK(world.until([&] { return half.ended || half.was_reset; }));
+    CHECK(plain.reaches_end());
+    REQUIRE(world.until([&] { return world.last_service().connections() == 1; }));
+    open.send(Opcode::text, "still open");
+    CHECK(open.frame() == Frame{text, "still open"});
+    CHECK(handler.closes.empty());
+  });
+}
+
+// ---- Decisions ----
+
+TEST_CASE("on_upgrade sees the request and may add fields, choose a subprotocol and set user data") {
+  in_every_world([](World& world) {
+    Echo& handler =
+        world.serve<Echo>({.subprotocols = {"first", "second"}, .response_fields = {{"Server", "test"}}});
+    static int data = 7;
+    handler.upgrading = [](Upgrade& upgrade) {
+      CHECK(upgrade.request().target() == "/chat?x=1");
+      CHECK(upgrade.request().find("X-Token") == "secret");
+      CHECK(upgrade.subprotocol() == "first");
+      std::string temporary = "second";
+      upgrade.set_subprotocol(temporary);
+      temporary = "xxxxxx";
+      std::string value = "added";
+      upgrade.add_field("X-Added", value);
+      value = "xxxxx";
+      upgrade.set_user_data(&data);
+    };
+    handler.opening = [](Connection& connection) {
+      CHECK(connection.user_data() == &data);
+      CHECK(connection.subprotocol() == "second");
+    };
+    Client& client = world.connect();
+    client.upgrade("/chat?x=1", "X-Token: secret\r\nSec-WebSocket-Protocol: second, other, first\r\n");
+    const Answer answer = client.answer();
+    CHECK(answer.status == 101);
+    CHECK(answer.has("X-Added: added"));
+    CHECK(answer.has("Server: test"));
+    CHECK(answer.has("Sec-WebSocket-Protocol: second"));
+    CHECK(handler.opened == 1);
+  });
+}
+
+TEST_CASE("on_upgrade may reject with status, reason, fields and body") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>({.response_fields = {{"Server", "test"}}});
+    handler.upgrading = [](Upgrade& upgrade) {
+      upgrade.add_field("WWW-Authenticate", "Basic");
+      upgrade.reject(401, "who are you?", "Not You");
+    };
+    Client& client = world.connect();
+    client.write(Client::request() + client_frame(Opcode::text, "glued"));
+    const Answer answer = client.answer();
+    CHECK(answer.head.starts_with("HTTP/1.1 401 Not You\r\n"));
+    CHECK(answer.has("WWW-Authenticate: Basic"));
+    CHECK(answer.has("Server: test"));
+    CHECK(answer.has("Connection: close"));
+    CHECK(answer.body == "who are you?");
+    CHECK(client.reaches_end());
+    client.close();
+    CHECK(world.is_empty());
+    CHECK(handler.opened == 0);
+    CHECK(handler.closes.empty());
+  });
+}
+
+TEST_CASE("subprotocols are chosen in the server's order") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>({.subprotocols = {"b", "a"}});
+    std::string chosen;
+    handler.opening = [&](Connection& connection) { chosen = connection.subprotocol(); };
+    const auto ask = [&](std::string_view offer) {
+      Client& client = world.connect();
+      client.upgrade("/", offer);
+      return client.answer();
+    };
+    CHECK(ask("Sec-WebSocket-Protocol: a, b\r\n").has("Sec-WebSocket-Protocol: b"));
+    CHECK(chosen == "b");
+    CHECK(ask("Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: c\r\n").has("Sec-WebSocket-Protocol: a"));
+    CHECK(chosen == "a");
+    CHECK(ask("Sec-WebSocket-Protocol: c\r\n").head.find("Sec-WebSocket-Protocol") == std::string::npos);
+    CHECK(chosen == "");
+    CHECK(ask("").status == 101);
+  });
+}
+
+TEST_CASE("each Origin policy lets in whom it should") {
+  in_every_world([](World& world) {
+    const auto status = [&](ServiceOptions options, std::string_view origin) {
+      Echo& handler = world.make_handler<Echo>();
+      world.listen(world.service(handler, std::move(options)));
+      Client& client = world.connect();
+      client.upgrade("/", origin.empty() ? "" : "Origin: " + std::string(origin) + "\r\n");
+      const unsigned answer = client.answer().status;
+      if (answer != 101) CHECK(client.reaches_end());
+      CHECK(handler.opened == (answer == 101 ? 1 : 0));
+      return answer;
+    };
+    CHECK(status({}, "") == 101);
+    CHECK(status({}, "https://example.com") == 101);
+    CHECK(status({}, "https://evil.com") == 403);
+    CHECK(status({}, "null") == 403);
+    CHECK(status({.origin_policy = OriginPolicy::any}, "https://evil.com") == 101);
+    const ServiceOptions list{.origin_policy = OriginPolicy::allow_list,
+                              .allowed_origins = {"https://good.com"}};
+    CHECK(status(list, "https://good.com") == 101);
+    CHECK(status(list, "https://example.com") == 403);
+  });
+}
+
+TEST_CASE("routes go to their services with parameters, other paths to the root") {
+  in_every_world([](World& world) {
+    Echo& root = world.make_handler<Echo>();
+    Echo& chat = world.make_handler<Echo>();
+    Echo& room = world.make_handler<Echo>();
+    Service& chat_service = world.service(chat, {.max_message_bytes = 10});
+    Service& room_service = world.service(room, {.subprotocols = {"room"}});
+    Service& service = world.service(root);
+    service.add_route("/chat", chat_service);
+    service.add_route("/rooms/:room/:member", room_service);
+    world.listen(service);
+    std::string seen;
+    room.upgrading = [&](Upgrade& upgrade) {
+      seen = std::string(upgrade.params().find("room")) + "+" + std::string(upgrade.params().find("member"));
+    };
+    Client& in_chat = world.open("/chat");
+    in_chat.send(Opcode::text, "0123456789");
+    CHECK(in_chat.frame() == Frame{text, "0123456789"});
+    in_chat.send(Opcode::text, "0123456789x");  // the route's own limit
+    CHECK(in_chat.is_closed_with(close_payload(1009)));
+    Client& in_room = world.connect();
+    in_room.upgrade("/rooms/blue/ann?x=y", "Sec-WebSocket-Protocol: room\r\n");
+    CHECK(in_room.answer().has("Sec-WebSocket-Protocol: room"));
+    CHECK(seen == "blue+ann");
+    in_room.send(Opcode::text, "0123456789x");
+    CHECK(in_room.frame() == Frame{text, "0123456789x"});
+    CHECK(room_service.connections() == 1);
+    Client& other = world.open("/nowhere");  // the root's own: its handler takes messages
+    for (Client* client : {&in_chat, &in_room, &other}) client->close();
+    CHECK(world.is_empty());
+    CHECK(root.opened == 1);
+    CHECK(chat.closes.size() == 1);
+    CHECK(room.closes.size() == 1);
+  });
+}
+
+// ---- Decisions that come later ----
+
+TEST_CASE("a held handshake is accepted later from another thread, with everything that was sent meanwhile") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>({.subprotocols = {"a", "b"}});
+    std::vector<UpgradeTicket> tickets;
+    handler.upgrading = [&](Upgrade& upgrade) { tickets.push_back(upgrade.hold()); };
+    const std::string large = random_letters(100'000);
+    for (const std::string& protocol : {std::string(), std::string("b")}) {
+      for (const std::size_t cut : {std::size_t{0}, std::size_t{100}, Client::request().size() + 20}) {
+        CAPTURE(cut);
+        tickets.clear();
+        Client& client = world.connect();
+        const std::string wire = Client::request("/", "Sec-WebSocket-Protocol: b, a\r\n") +
+                                 client_frame(Opcode::text, "glued") + client_frame(Opcode::text, large);
+        client.write(wire.substr(0, cut));
+        world.turn(0);
+        client.write(wire.substr(cut));
+        REQUIRE(world.until([&] { return !tickets.empty(); }));
+        world.settle(20);
+        CHECK(client.in.empty());
+        CHECK(handler.opened == 0);
+        std::thread([&] {
+          tickets[0].accept(protocol, {{"X-Late", "yes"}});
+          tickets[0].accept();  // once is enough
+          tickets[0].reject(403);
+        }).join();
+        const Answer answer = client.answer();
+        CHECK(answer.status == 101);
+        CHECK(answer.has("X-Late: yes"));
+        CHECK(answer.has("Sec-WebSocket-Protocol: " + (protocol.empty() ? "a" : protocol)));
+        CHECK(client.frame() == Frame{text, "glued"});
+        CHECK(client.frame() == Frame{text, large});
+        client.send(Opcode::text, "later");
+        CHECK(client.frame() == Frame{text, "later"});
+        handler.opened = 0;
+      }
+    }
+  });
+}
+
+TEST_CASE("a held handshake is rejected later from another thread") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>();
+    std::vector<UpgradeTicket> tickets;
+    handler.upgrading = [&](Upgrade& upgrade) { tickets.push_back(upgrade.hold()); };
+    Client& client = world.connect();
+    client.write(Client::request() + client_frame(Opcode::binary, random_bytes(60'000)));
+    REQUIRE(world.until([&] { return !tickets.empty(); }));
+    world.settle();
+    std::thread([&] { tickets[0].reject(403, "no"); }).join();
+    const Answer answer = client.answer();
+    CHECK(answer.status == 403);
+    CHECK(answer.body == "no");
+    CHECK(client.reaches_end());
+    client.close();
+    CHECK(world.is_empty());
+    CHECK(handler.opened == 0);
+    std::thread([&] { tickets[0].accept(); }).join();
+    world.settle();
+    CHECK(handler.opened == 0);
+  });
+}
+
+TEST_CASE("a held handshake still times out, and ends when the peer goes") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>({.handshake_timeout_ms = 40});
+    std::vector<UpgradeTicket> tickets;
+    handler.upgrading = [&](Upgrade& upgrade) { tickets.push_back(upgrade.hold()); };
+    Client& waits = world.connect();
+    waits.upgrade();
+    Client& goes = world.connect();
+    goes.upgrade();
+    REQUIRE(world.until([&] { return tickets.size() == 2; }));
+    goes.reset();
+    CHECK(waits.reaches_end());
+    CHECK(world.is_empty());
+    tickets[0].accept();
+    tickets[1].reject(500);
+    world.settle();
+    CHECK(handler.opened == 0);
+    CHECK(handler.closes.empty());
+  });
+}
+
+TEST_CASE("what a held peer sends is bounded") {
+  in_every_world(
+      [](World& world) {
+        Echo& handler = world.serve<Echo>({.http = {.max_bytes = 4096}});
+        std::vector<UpgradeTicket> tickets;
+        handler.upgrading = [&](Upgrade& upgrade) { tickets.push_back(upgrade.hold()); };
+        Client& client = world.connect();
+        const std::size_t before = world.reactor().blocks().bytes_in_use();
+        const std::string payload = random_bytes(20'000'000);
+        client.write(Client::request() + client_frame(Opcode::binary, payload.substr(0, 16'000'000)));
+        REQUIRE(world.until([&] { return !tickets.empty(); }));
+        world.settle(60);
+        CHECK(client.unsent() > 1'000'000);
+        CHECK(world.reactor().blocks().bytes_in_use() < before + 2'000'000);
+        tickets[0].accept();
+        CHECK(client.answer().status == 101);
+        CHECK(client.frame().payload == payload.substr(0, 16'000'000));
+      },
+      real_kinds());
+}
+
+// ---- The client's side ----
+
+namespace {
+
+// A server that the test plays: it answers the first request with what the test says.
+struct Played {
+  Played(World& world, Dialer& dialer, std::string_view answer, ServiceOptions options = {}) {
+    Fd listening = std::move(*net::listen_stream(*net::Address::ip("127.0.0.1", 0)));
+    Service& service = world.service(dialer, std::move(options), Role::client);
+    DialOptions dial{.host = "test.example", .target = "/t?q", .origin = "http://o"};
+    const HttpField fields[] = {{"X-Mine", "yes"}};
+    dial.fields = fields;
+    REQUIRE(service.dial(*net::Address::of_socket(listening.get()), dial) != nullptr);
+    Fd fd;
+    REQUIRE(world.until([&] {
+      fd.reset(accept4(listening.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      return static_cast<bool>(fd);
+    }));
+    server = &world.adopt(std::move(fd));
+    server->masks = false;
+    REQUIRE(world.until([&] { return server->in.ends_with("\r\n\r\n"); }));
+    request = std::exchange(server->in, {});
+    server->write(answered(answer));
+  }
+
+  // The answer, with the accept key in place of "KEY".
+  std::string answered(std::string_view answer) const {
+    const std::size_t at = request.find("Sec-WebSocket-Key: ");
+    const AcceptKey accept = accept_key(std::string_view(request).substr(at + 19, 24));
+    std::string out(answer);
+    if (const std::size_t key = out.find("KEY"); key != std::string::npos)
+      out.replace(key, 3, accept.data(), accept.size());
+    return out;
+  }
+
+  Client* server = nullptr;
+  std::string request;
+};
+
+constexpr std::string_view good_answer =
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+    "KEY\r\n\r\n";
+
+std::string changed(std::string_view from, std::string_view to) {
+  std::string answer(good_answer);
+  return answer.replace(answer.find(from), from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("a client shakes hands, also when frames are glued to the answer") {
+  in_every_world(
+      [](World& world) {
+        for (const bool cut : {false, true}) {
+          Dialer& dialer = world.make_handler<Dialer>();
+          dialer.receiving = echo;
+          const std::string glued = server_frame(Opcode::text, "glued") + server_frame(Opcode::ping, "p");
+          Played played(world, dialer, cut ? good_answer.substr(0, 50) : std::string(good_answer) + glued);
+          if (cut) {
+            world.settle();
+            played.server->write(played.answered(good_answer).substr(50) + glued);
+          }
+          CHECK(played.request.starts_with("GET /t?q HTTP/1.1\r\n"));
+          for (const std::string line :
+               {"Host: test.example", "X-Mine: yes", "Origin: http://o", "Sec-WebSocket-Version: 13"}) {
+            CHECK(played.request.find("\r\n" + line + "\r\n") != std::string::npos);
+          }
+          CHECK(played.server->frame().payload == "glued");
+          CHECK(played.server->frame().payload == "p");
+          CHECK(dialer.opened == 1);
+          played.server->shut_down();
+          CHECK(world.is_empty());
+          CHECK(dialer.closes.size() == 1);
+          CHECK(dialer.refusals.empty());
+        }
+      },
+      real_kinds());
+}
+
+TEST_CASE("a client refuses every wrong answer and says why") {
+  struct Case {
+    std::string answer;
+    Dialer::Refused refused;
+  };
+  const std::vector<Case> cases = {
+      {"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+       {Errc::none, UpgradeFailure::status_not_101, 403, "no"}},
+      {changed("Upgrade: websocket\r\n", ""), {Errc::none, UpgradeFailure::upgrade_missing, 101, ""}},
+      {changed("Connection: Upgrade\r\n", ""), {Errc::none, UpgradeFailure::connection_missing, 101, ""}},
+      {changed("Sec-WebSocket-Accept: KEY\r\n", ""), {Errc::none, UpgradeFailure::accept_missing, 101, ""}},
+      {changed("KEY", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), {Errc::none, UpgradeFailure::accept_wrong, 101, ""}},
+      {changed("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n"),
+       {Errc::none, UpgradeFailure::subprotocol_unasked, 101, ""}},
+      {changed("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n"),
+       {Errc::none, UpgradeFailure::extension_unasked, 101, ""}},
+      {"nonsense\r\n\r\n", {Errc::protocol, UpgradeFailure::none, 0, ""}},
+  };
+  in_every_world(
+      [&](World& world) {
+        for (const Case& wrong : cases) {
+          CAPTURE(wrong.answer);
+          Dialer& dialer = world.make_handler<Dialer>();
+          Played played(world, dialer, wrong.answer);
+          CHECK(world.is_empty());
+          CHECK(dialer.refusals == std::vector{wrong.refused});
+          CHECK(dialer.opened == 0);
+          CHECK(dialer.closes.empty());
+        }
+      },
+      real_kinds());
+}
+
+TEST_CASE("a client reports an answer that does not come") {
+  in_every_world(
+      [](World& world) {
+        Dialer& slow = world.make_handler<Dialer>();
+        Played played(world, slow, "HTTP/1.1 101 Sw", {.handshake_timeout_ms = 40});
+        CHECK(world.is_empty());
+        CHECK(slow.refusals == std::vector{Dialer::Refused{Errc::timed_out, UpgradeFailure::none, 0, ""}});
+        Dialer& ended = world.make_handler<Dialer>();
+        Played ends(world, ended, "HTTP/1.1 101 Sw");
+        ends.server->shut_down();
+        CHECK(world.is_empty());
+        CHECK(ended.refusals ==
+              std::vector{Dialer::Refused{Errc::end_of_stream, UpgradeFailure::none, 0, ""}});
+        Dialer& reset = world.make_handler<Dialer>();
+        Played resets(world, reset, "");
+        resets.server->reset();
+        CHECK(world.is_empty());
+        CHECK(reset.refusals ==
+              std::vector{Dialer::Refused{Errc::connection_reset, UpgradeFailure::none, 0, ""}});
+      },
+      real_kinds());
+}
+
+TEST_CASE("a client that nobody listens to is refused, and impossible requests are not sent") {
+  in_every_world(
+      [](World& world) {
+        Fd free = std::move(*net::listen_stream(*net::Address::ip("127.0.0.1", 0)));
+        const net::Address nobody = *net::Address::of_socket(free.get());
+        free.reset();
+        Dialer& dialer = world.make_handler<Dialer>();
+        Service& service = world.service(dialer, {}, Role::client);
+        int data = 0;
+        Connection* connection = service.dial(nobody, {.host = "x", .user_data = &data});
+        if (connection != nullptr) CHECK(connection->user_data() == &data);
+        CHECK(world.is_empty());
+        const bool told = dialer.refusals ==
+                          std::vector{Dialer::Refused{Errc::connection_refused, UpgradeFailure::none, 0, ""}};
+        CHECK((told || service.last_error().code == Errc::connection_refused));
+        CHECK(service.dial(nobody, {.host = "with space"}) == nullptr);
+        CHECK(service.last_error().code == Errc::invalid_argument);
+      },
+      real_kinds());
+}
+
+TEST_CASE("a client and a server of the same engine talk") {
+  in_every_world(
+      [](World& world) {
+        Echo& server = world.serve<Echo>({.subprotocols = {"p", "q"}});
+        Dialer& dialer = world.make_handler<Dialer>();
+        Service& client = world.service(dialer, {.subprotocols = {"q"}}, Role::client);
+        dialer.opening = [](Connection& connection) {
+          CHECK(connection.subprotocol() == "q");
+          CHECK(connection.role() == Role::client);
+          for (const std::size_t size : {0u, 10u, 1000u, 100'000u})
+            connection.send(Opcode::binary, to_bytes(random_bytes(size)));
+          connection.ping(to_bytes("rtt"));
+        };
+        dialer.ponged = [](Connection& connection) { connection.close(CloseCode::normal, "done"); };
+        REQUIRE(client.dial(world.address, {.host = "localhost"}) != nullptr);
+        CHECK(world.until([&] { return dialer.closes.size() == 1; }));
+        CHECK(world.is_empty());
+        REQUIRE(dialer.messages.size() == 4);
+        CHECK(dialer.messages[3].payload == random_bytes(100'000));
+        CHECK(dialer.pongs == std::vector<std::string>{"rtt"});
+        CHECK(dialer.closes[0] == Recorder::Closed{CloseCode::normal, "", ClosedBy::local, Errc::none});
+        CHECK(server.closes ==
+              std::vector{Recorder::Closed{CloseCode::normal, "done", ClosedBy::peer, Errc::none}});
+      },
+      real_kinds());
+}

@@ -1,0 +1,364 @@
+// Servers on threads of their own: ports, Unix sockets, several reactors, stopping.
+#include <levada/ws/server.h>
+
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <levada/net/io_uring.h>
+#include <levada/tests/support/blocking_client.h>
+
+using namespace levada;
+using namespace levada::ws;
+using namespace levada::ws::test;
+
+namespace {
+
+constexpr auto text = static_cast<unsigned>(Opcode::text);
+
+struct Counts {
+  std::atomic<int> opened{0}, closed{0};
+  std::mutex mutex;
+  std::set<int> reactors;  // that opened a connection
+  std::set<std::thread::id> threads;
+  std::vector<Handle> handles;
+
+  std::set<int> seen_reactors() {
+    const std::lock_guard lock(mutex);
+    return reactors;
+  }
+  std::size_t seen_threads() {
+    const std::lock_guard lock(mutex);
+    return threads.size();
+  }
+};
+
+struct Echo {
+  Counts* counts;
+  int reactor = 0;
+
+  void on_open(Connection& connection) {
+    const std::lock_guard lock(counts->mutex);
+    counts->reactors.insert(reactor);
+    counts->threads.insert(std::this_thread::get_id());
+    counts->handles.push_back(connection.handle());
+    counts->opened++;
+  }
+  void on_message(Connection& connection, Opcode opcode, Bytes payload) { connection.send(opcode, payload); }
+  void on_close(Connection&, const CloseInfo&) { counts->closed++; }
+};
+
+struct Named {
+  const char* name;
+  void on_message(Connection& connection, Opcode, Bytes) { connection.send_text(name); }
+};
+
+std::vector<net::BackendKind> backends() {
+  std::vector<net::BackendKind> kinds{net::BackendKind::epoll};
+  if (net::io_uring_abilities().sufficient()) kinds.push_back(net::BackendKind::io_uring);
+  return kinds;
+}
+
+template <class Test>
+void on_each_backend(Test&& test) {
+  for (const net::BackendKind kind : backends()) {
+    CAPTURE(std::string(net::to_string(kind)));
+    ServerOptions options;
+    options.reactor.backend = kind;
+    test(options);
+  }
+}
+
+net::Address address_of(const Server& server) {
+  return *net::Address::ip("127.0.0.1", server.port());
+}
+
+void add_echo(Server& server, Counts& counts) {
+  server.route("", [&counts](int reactor) { return Echo{&counts, reactor}; });
+}
+
+void check_echo(BlockingClient& client, std::string_view payload = "hello") {
+  client.send(Opcode::text, payload);
+  CHECK(client.frame() == Frame{text, std::string(payload)});
+}
+
+}  // namespace
+
+TEST_CASE("a server echoes on a port that the kernel chose, and tells its URL") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    CHECK(server.port() != 0);
+    CHECK(server.url() == "ws://127.0.0.1:" + std::to_string(server.port()));
+    CHECK(server.threads() == 1);
+    {
+      BlockingClient client(address_of(server));
+      client.upgrade();
+      check_echo(client);
+      check_echo(client, random_letters(300'000));
+      client.send(Opcode::close, close_payload(1000));
+      CHECK(client.frame().payload == close_payload(1000));
+      CHECK(client.reaches_end());
+    }
+    server.stop();
+    server.wait();
+    CHECK(counts.opened == 1);
+    CHECK(counts.closed == 1);
+  });
+}
+
+TEST_CASE("several reactors share a port, each with a handler and a thread of its own") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 3;
+    options.pin = true;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    CHECK(server.threads() == 3);
+    std::vector<std::unique_ptr<BlockingClient>> clients;
+    for (int i = 0; i < 60; i++) {
+      clients.push_back(std::make_unique<BlockingClient>(address_of(server)));
+      clients.back()->upgrade();
+    }
+    for (auto& client : clients) check_echo(*client);
+    CHECK(counts.seen_reactors() == std::set<int>{0, 1, 2});
+    CHECK(counts.seen_threads() == 3);
+    for (int i = 0; i < 3; i++) CHECK(!server.reactor(i).on_own_thread());
+    server.stop();
+    server.wait();
+    CHECK(counts.closed == 60);
+    for (auto& client : clients) CHECK(client->reaches_end());
+  });
+}
+
+TEST_CASE("threads send through handles while connections come and go") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 2;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    std::atomic<bool> done{false};
+    std::atomic<int> sent{0};
+    std::vector<std::thread> senders;
+    for (int i = 0; i < 2; i++) {
+      senders.emplace_back([&, i] {
+        const PreparedMessage prepared(Opcode::text, to_bytes(random_letters(2000)));
+        while (!done && sent < 20'000) {
+          std::vector<Handle> handles;
+          {
+            const std::lock_guard lock(counts.mutex);
+            handles = counts.handles;
+          }
+          for (const Handle& handle : handles) {
+            if (i == 0) handle.send(prepared);
+            if (i == 1) handle.send(Opcode::text, to_bytes("pushed"));
+            sent++;
+          }
+          std::this_thread::yield();
+        }
+      });
+    }
+    int pushed = 0;
+    for (int round = 0; round < 15; round++) {
+      BlockingClient client(address_of(server));
+      client.upgrade();
+      for (int i = 0; i < 20; i++) {
+        const std::string mine = "mine " + std::to_string(i);
+        client.send(Opcode::text, mine);
+        for (;;) {
+          const Frame frame = client.frame();
+          if (frame.payload == mine) break;
+          REQUIRE((frame.payload == "pushed" || frame.payload == random_letters(2000)));
+          pushed++;
+        }
+      }
+      if (round % 2 == 0) continue;
+      const std::lock_guard lock(counts.mutex);
+      counts.handles.clear();
+    }
+    done = true;
+    for (std::thread& thread : senders) thread.join();
+    CHECK(pushed > 0);
+    CHECK(sent > 0);
+    server.stop();
+    server.wait();
+    CHECK(counts.opened == 15);
+    CHECK(counts.closed == 15);
+  });
+}
+
+TEST_CASE("routes of a server go to their handlers") {
+  on_each_backend([](ServerOptions options) {
+    Server server(options);
+    server.route("/a", [](int) { return Named{"a"}; });
+    server.route("/b/:x", [](int) { return Named{"b"}; }, {.max_message_bytes = 3});
+    REQUIRE(!server.start());
+    BlockingClient a(address_of(server)), b(address_of(server)), lost(address_of(server)),
+        plain(address_of(server));
+    a.upgrade("/a");
+    b.upgrade("/b/1");
+    a.send(Opcode::text, "long enough");
+    b.send(Opcode::text, "abc");
+    CHECK(a.frame().payload == "a");
+    CHECK(b.frame().payload == "b");
+    b.send(Opcode::text, "abcd");
+    CHECK(b.frame().payload == close_payload(1009));
+    lost.write(
+        "GET /c HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    CHECK(lost.head().starts_with("HTTP/1.1 404"));
+    plain.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    CHECK(plain.head().starts_with("HTTP/1.1 426"));
+  });
+}
+
+TEST_CASE("Unix sockets serve several reactors, are taken over and removed") {
+  on_each_backend([](ServerOptions options) {
+    char folder[] = "/tmp/levada-test-XXXXXX";
+    REQUIRE(mkdtemp(folder) != nullptr);
+    for (const std::string& path : {std::string(folder) + "/socket", "@" + std::string(folder + 1)}) {
+      CAPTURE(path);
+      for (int run = 0; run < 2; run++) {
+        Counts counts;
+        options.unix_path = path;
+        options.threads = 2;
+        Server server(options);
+        add_echo(server, counts);
+        REQUIRE(!server.start());
+        CHECK(server.url() == "ws+unix:" + path);
+        const net::Address address = *net::Address::unix_path(path);
+        for (int i = 0; i < 10; i++) {
+          BlockingClient client(address);
+          client.upgrade();
+          check_echo(client);
+          check_echo(client, random_letters(100'000));
+        }
+        Server second(options);
+        add_echo(second, counts);
+        const Error error = second.start();
+        CHECK(error.code == Errc::address_in_use);
+        server.stop();
+        server.wait();
+        CHECK(counts.closed == 10);
+        struct stat status;
+        if (path[0] == '/') CHECK(stat(path.c_str(), &status) != 0);
+      }
+    }
+    std::filesystem::remove_all(folder);
+  });
+}
+
+TEST_CASE("sockets are adopted by any thread, before and after their handshake") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 2;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    for (int i = 0; i < 8; i++) {
+      int ends[2];
+      REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+      BlockingClient client{Fd(ends[1])};
+      const bool upgraded = i % 2 == 1;
+      const std::string left = client_frame(Opcode::text, "left over");
+      if (upgraded) {
+        server.adopt_upgraded(Fd(ends[0]), left);
+      } else {
+        server.adopt(Fd(ends[0]), "GET / HT");
+        client.write(
+            "TP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n" +
+            left);
+        CHECK(client.head().starts_with("HTTP/1.1 101"));
+      }
+      CHECK(client.frame() == Frame{text, "left over"});
+      check_echo(client);
+    }
+    CHECK(counts.seen_reactors().size() == 2);
+  });
+}
+
+TEST_CASE("a server that cannot start says why and leaves nothing behind") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    Server first(options);
+    add_echo(first, counts);
+    REQUIRE(!first.start());
+    const auto error_of = [&](ServerOptions other) {
+      Server server(std::move(other));
+      add_echo(server, counts);
+      const Error error = server.start();
+      if (error) CHECK(!error.message().empty());
+      return error.code;
+    };
+    for (const int threads : {1, 2}) {
+      ServerOptions taken = options;
+      taken.port = first.port();
+      taken.threads = threads;
+      CHECK(error_of(taken) == Errc::address_in_use);
+    }
+    ServerOptions nowhere = options;
+    nowhere.host = "192.0.2.1";  // a documentation address: nobody's
+    CHECK(error_of(nowhere) == Errc::address_not_available);
+    ServerOptions bad = options;
+    bad.host = "not an address";
+    CHECK(error_of(bad) == Errc::invalid_argument);
+    ServerOptions lost = options;
+    lost.unix_path = "/nonexistent/folder/socket";
+    CHECK(error_of(lost) == Errc::not_found);
+    BlockingClient client(address_of(first));
+    client.upgrade();
+    check_echo(client);
+  });
+}
+
+TEST_CASE("a server that may not listen says so") {
+  char folder[] = "/tmp/levada-test-XXXXXX";
+  REQUIRE(mkdtemp(folder) != nullptr);
+  REQUIRE(chmod(folder, 0555) == 0);
+  std::thread([&folder] {
+    // Root may do everything. The system call, unlike the function, changes this thread only.
+    if (geteuid() == 0) REQUIRE(syscall(SYS_setresuid, -1, 65534, -1) == 0);
+    ServerOptions options;
+    options.unix_path = std::string(folder) + "/socket";
+    options.reactor.backend = net::BackendKind::epoll;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    CHECK(server.start().code == Errc::permission_denied);
+  }).join();
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a server stops from a handler, and may be stopped twice") {
+  on_each_backend([](ServerOptions options) {
+    struct Stopper {
+      Server* server;
+      void on_message(Connection&, Opcode, Bytes) { server->stop(); }
+    };
+    Server server(options);
+    server.route("", [&server](int) { return Stopper{&server}; });
+    REQUIRE(!server.start());
+    BlockingClient client(address_of(server));
+    client.upgrade();
+    client.send(Opcode::text, "stop");
+    server.wait();
+    CHECK(client.reaches_end());
+    server.stop();
+    server.wait();
+  });
+}
