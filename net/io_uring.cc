@@ -632,8 +632,9 @@ void IoUringBackend::release_orphan(std::uint64_t data) {
 
 // Half of the ring stays the kernel's, whatever handlers keep: without any, nothing is received.
 bool IoUringBackend::can_lend() const {
-  const auto lent = std::count_if(buffers_.begin(), buffers_.end(),
-                                  [](const auto& buffer) { return buffer->references() > 1 || buffer->lent_; });
+  const auto lent = std::count_if(buffers_.begin(), buffers_.end(), [](const auto& buffer) {
+    return buffer->references() > 1 || buffer->lent_;
+  });
   return static_cast<unsigned>(lent) < buffer_count_ / 2;
 }
 

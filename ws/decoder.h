@@ -114,8 +114,8 @@ class Decoder {
   BlockPool* blocks_;
 
   std::uint8_t short_bytes_;  // messages that decode_short() takes
-  bool at_boundary_ = true;  // no frame, no message, no delivered block: idle
-  bool in_frame_ = false;    // the header is known, payload is missing
+  bool at_boundary_ = true;   // no frame, no message, no delivered block: idle
+  bool in_frame_ = false;     // the header is known, payload is missing
   bool in_message_ = false;
   bool delivered_ = false;  // block_ was handed out by the last call
   Opcode message_opcode_ = Opcode::binary;

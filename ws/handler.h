@@ -34,7 +34,8 @@ struct HandlerTable {
   void (*http)(void* self, HttpExchange& exchange) = nullptr;
   void (*open)(void* self, Connection& connection) = nullptr;
   void (*message)(void* self, Connection& connection, Opcode opcode, MutableBytes payload) = nullptr;
-  void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece, bool last) = nullptr;
+  void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece,
+                   bool last) = nullptr;
   void (*ping)(void* self, Connection& connection, Bytes payload) = nullptr;
   void (*pong)(void* self, Connection& connection, Bytes payload) = nullptr;
   void (*drain)(void* self, Connection& connection) = nullptr;
@@ -79,7 +80,8 @@ constexpr HandlerTable make_handler_table() {
     table.refused = [](void* self, Connection& connection, const Refusal& refusal) {
       static_cast<H*>(self)->on_refused(connection, refusal);
     };
-  static_assert(!(requires { &H::on_message; } && requires { &H::on_fragment; }),
+  static_assert(!(
+                    requires { &H::on_message; } && requires { &H::on_fragment; }),
                 "on_fragment takes the place of on_message");
   return table;
 }

@@ -103,7 +103,8 @@ inline std::uint64_t mask_vectors(std::uint8_t* to, const std::uint8_t* from, st
 }
 
 // Masks any number of bytes, meant for few. Returns the bytes written, ORed together.
-[[gnu::always_inline]] inline std::uint64_t mask_words(std::uint8_t* to, const std::uint8_t* from, std::size_t size, MaskKey key) {
+[[gnu::always_inline]] inline std::uint64_t mask_words(std::uint8_t* to, const std::uint8_t* from,
+                                                       std::size_t size, MaskKey key) {
   if (size >= 16) return mask_vectors(to, from, size, key);
   if (size >= 8) return mask_pair<std::uint64_t>(to, from, size, widen(key), widen(rotate(key, size)));
   if (size >= 4) return mask_pair<std::uint32_t>(to, from, size, key, rotate(key, size));
@@ -118,7 +119,8 @@ inline std::uint64_t mask_vectors(std::uint8_t* to, const std::uint8_t* from, st
 }
 
 // Masks any number of bytes. Returns whether every byte written is ASCII.
-[[gnu::always_inline]] inline bool mask(std::uint8_t* to, const std::uint8_t* from, std::size_t size, MaskKey key) {
+[[gnu::always_inline]] inline bool mask(std::uint8_t* to, const std::uint8_t* from, std::size_t size,
+                                        MaskKey key) {
   if (size <= mask_inline_max) return (mask_words(to, from, size, key) & high_bits) == 0;
   return mask_kernel.load(std::memory_order_relaxed)(to, from, size, key);
 }

@@ -13,7 +13,8 @@ class PreparedMessage {
   // Encodes `payload` as a message of `opcode` (text, binary, ping or pong). Copies it; allocates once. A text's
   // encoding is the caller's to get right.
   PreparedMessage(Opcode opcode, Bytes payload);
-  PreparedMessage(const PreparedMessage& other) : owner_(OwnerRef::share(other.owner_.get())), frame_(other.frame_) {}
+  PreparedMessage(const PreparedMessage& other)
+      : owner_(OwnerRef::share(other.owner_.get())), frame_(other.frame_) {}
   PreparedMessage& operator=(const PreparedMessage& other) {
     owner_ = OwnerRef::share(other.owner_.get());
     frame_ = other.frame_;

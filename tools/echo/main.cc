@@ -1,11 +1,11 @@
 // levada-echo: a WebSocket echo server, with a page that tries it out.
 #include <pthread.h>
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
+#include <CLI/CLI.hpp>
 
 #include <levada/tools/echo/page.h>
 #include <levada/ws/server.h>
@@ -28,7 +28,8 @@ class Echo {
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
     const bool get = request.method() == "GET" || request.method() == "HEAD";
-    if (get && request.path() == "/") return exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
+    if (get && request.path() == "/")
+      return exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
     if (get && request.path() == "/healthz") return exchange.respond(200, "text/plain", "ok\n");
   }
   void on_open(ws::Connection&) { counts_.connections++; }
@@ -52,10 +53,13 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   CLI::App app("A WebSocket echo server.", "levada-echo");
   std::string backend = "auto";
   bool same_origin = false;
-  app.add_option("--host", options.server.host, "numeric address to listen on, or * for all")->capture_default_str();
+  app.add_option("--host", options.server.host, "numeric address to listen on, or * for all")
+      ->capture_default_str();
   app.add_option("--port", options.server.port, "TCP port; 0: any free one")->capture_default_str();
   app.add_option("--unix", options.server.unix_path, "listen on this Unix socket instead");
-  app.add_option("--threads", options.server.threads, "reactor threads")->check(CLI::Range(1, 1024))->capture_default_str();
+  app.add_option("--threads", options.server.threads, "reactor threads")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   app.add_option("--backend", backend, "auto, epoll or io_uring")
       ->check(CLI::IsMember({"auto", "epoll", "io_uring"}))
       ->capture_default_str();
@@ -79,7 +83,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   service.origin_policy = same_origin ? ws::OriginPolicy::same_host : ws::OriginPolicy::any;
   service.max_message_bytes = options.max_message_bytes;
   // Every message that is accepted can be echoed behind what may be queued before reading pauses.
-  service.max_buffered_bytes = std::max<std::uint64_t>(service.max_buffered_bytes, 2 * options.max_message_bytes);
+  service.max_buffered_bytes =
+      std::max<std::uint64_t>(service.max_buffered_bytes, 2 * options.max_message_bytes);
   return true;
 }
 
@@ -90,8 +95,9 @@ void print_summary(const std::vector<Counts>& counts) {
     sum.messages += one.messages;
     sum.bytes += one.bytes;
   }
-  std::printf("served %llu connections, %llu messages, %llu bytes\n", static_cast<unsigned long long>(sum.connections),
-              static_cast<unsigned long long>(sum.messages), static_cast<unsigned long long>(sum.bytes));
+  std::printf("served %llu connections, %llu messages, %llu bytes\n",
+              static_cast<unsigned long long>(sum.connections), static_cast<unsigned long long>(sum.messages),
+              static_cast<unsigned long long>(sum.bytes));
 }
 
 }  // namespace
@@ -111,9 +117,10 @@ int main(int argc, char** argv) {
   server.route("", [&counts](int reactor) { return Echo(counts[static_cast<std::size_t>(reactor)]); });
   if (const Error error = server.start()) return ws::report_failure(error);
   net::Reactor& reactor = server.reactor(0);
-  std::printf("listening %s backend=%s threads=%d\n", server.url().c_str(), net::to_string(reactor.backend().kind()),
-              server.threads());
-  if (!reactor.fallback_reason().empty()) std::printf("fell back to epoll: %s\n", reactor.fallback_reason().c_str());
+  std::printf("listening %s backend=%s threads=%d\n", server.url().c_str(),
+              net::to_string(reactor.backend().kind()), server.threads());
+  if (!reactor.fallback_reason().empty())
+    std::printf("fell back to epoll: %s\n", reactor.fallback_reason().c_str());
   std::fflush(stdout);
 
   int signal = 0;

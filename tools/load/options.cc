@@ -68,7 +68,8 @@ Ctrl-C ends a run early. Exit status: 0; 1: errors, or nothing was echoed; 2: wr
 )";
 
 void describe(CLI::App& app, Options& options, Texts& texts) {
-  app.formatter_fn([](const CLI::App*, const std::string&, CLI::AppFormatMode) { return std::string(help_text); });
+  app.formatter_fn(
+      [](const CLI::App*, const std::string&, CLI::AppFormatMode) { return std::string(help_text); });
   app.add_option("URL", texts.url)->required();
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("-c,--connections", texts.connections);

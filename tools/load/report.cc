@@ -63,7 +63,8 @@ std::uint64_t at(const Histogram& histogram, double percent) {
 }
 
 std::string headline(const Result& result) {
-  std::string line = grouped(static_cast<std::uint64_t>(std::llround(rate(result.messages, result)))) + " msg/s, ";
+  std::string line =
+      grouped(static_cast<std::uint64_t>(std::llround(rate(result.messages, result)))) + " msg/s, ";
   if (result.response.count() > 0) line += "p99 " + duration(result.response.percentile(99)) + ", ";
   line += plural(result.error_count(), "error") + ", " + plural(result.opened, "connection");
   return line + (result.interrupted ? ", interrupted\n" : "\n");

@@ -1,11 +1,11 @@
 #include <levada/tools/load/run.h>
 
 #include <poll.h>
-#include <csignal>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include <cerrno>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <vector>
