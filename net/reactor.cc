@@ -147,6 +147,12 @@ bool Reactor::on_own_thread() const {
   return thread_.load(std::memory_order_relaxed) == current_thread();
 }
 
+void Reactor::close_all() {
+  for_each([](Endpoint& endpoint) { endpoint.close(); });
+  destroy_closed();
+  backend_->leave();
+}
+
 void Reactor::run() {
   bind_to_current_thread();
   if (options_.cpu >= 0) {

@@ -68,6 +68,10 @@ class Reactor {
   // One turn that waits at most `timeout_ms` milliseconds (-1: forever) for something to happen.
   void run_once(int timeout_ms);
 
+  // Closes every endpoint, and returns when the kernel has let go of their descriptors: only the thread that ran the
+  // loop can make an io_uring do that at once. After run().
+  void close_all();
+
   // Any thread. Makes run() return after its turn.
   void stop();
 

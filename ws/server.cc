@@ -59,7 +59,10 @@ Error Server::start() {
     return error;
   }
   for (auto& loop : loops_) {
-    loop->thread = std::thread([reactor = loop->reactor.get()] { reactor->run(); });
+    loop->thread = std::thread([reactor = loop->reactor.get()] {
+      reactor->run();
+      reactor->close_all();
+    });
   }
   return {};
 }

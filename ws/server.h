@@ -64,7 +64,7 @@ class Server {
 
   // Any thread, also a handler's: the threads end after their turn. Connections are closed without a close frame.
   void stop();
-  // Waits until the threads have ended and closes what is left, with on_close on the calling thread. Not from a handler.
+  // Waits until the threads have closed what is left, with on_close, and ended. Not from a handler.
   void wait();
 
   // After start(): the port, and the address as a URL, "ws://127.0.0.1:9001" or "ws+unix:/path".

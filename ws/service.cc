@@ -1,5 +1,6 @@
 #include <levada/ws/service.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cstring>
@@ -10,8 +11,11 @@ namespace levada::ws {
 namespace {
 
 DecoderOptions decoder_options(const ServiceOptions& options, Role role, const HandlerTable& table) {
+  // What can be assembled at all; a streaming handler assembles nothing.
+  const std::uint64_t most =
+      table.fragment != nullptr ? ~std::uint64_t{0} : std::uint64_t{BlockPool::max_block_bytes} / 2;
   return {.role = role,
-          .max_message_bytes = options.max_message_bytes,
+          .max_message_bytes = std::min(options.max_message_bytes, most),
           .max_fragments = options.max_fragments,
           .check_utf8 = options.check_utf8,
           .streaming = table.fragment != nullptr,
