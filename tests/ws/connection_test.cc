@@ -927,7 +927,7 @@ TEST_CASE("a client masks every frame with a key of its own") {
     peer->masks = false;
     std::map<std::string, int> keys;
     for (int i = 0; i < 20; i++) connection->send(Opcode::binary, Bytes(std::vector<std::uint8_t>(64)));
-    REQUIRE(world.until([&] { return peer->in.size() == 20 * 70; }));
+    REQUIRE(world.until([&peer = peer] { return peer->in.size() == 20 * 70; }));
     for (std::size_t i = 0; i < 20; i++) keys[peer->in.substr(i * 70 + 2, 4)]++;
     CHECK(keys.size() == 20);
     peer->in.clear();
