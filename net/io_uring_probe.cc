@@ -80,6 +80,7 @@ bool wait_for_completion(io_uring& ring, io_uring_cqe& completion) {
   __kernel_timespec limit{.tv_sec = 1, .tv_nsec = 0};
   if (io_uring_submit_and_wait_timeout(&ring, &found, 1, &limit, nullptr) < 0 || found == nullptr)
     return false;
+  completion.user_data = found->user_data;
   completion.res = found->res;
   completion.flags = found->flags;
   io_uring_cqe_seen(&ring, found);
@@ -104,6 +105,40 @@ bool try_multishot(io_uring& ring, io_uring_buf_ring* buffers) {
                      (completion.flags & expected) == expected;
   ::shutdown(pair.right.get(), SHUT_RDWR);  // ends the request before its memory goes out of scope
   return wait_for_completion(ring, completion) && works;
+}
+
+// A buffer that is used incrementally says where bytes lie by the order of the completions alone, and there are kernels
+// that report a single receive after a multishot one that came later. Two receives in one submission show which this is.
+bool try_incremental_order(io_uring& ring) {
+  constexpr std::uint16_t group = 1;
+  int result = 0;
+  io_uring_buf_ring* buffers = make_buffer_ring(ring, 2, group, true, result);
+  if (buffers == nullptr) return false;
+  std::uint8_t memory[64] = {};
+  io_uring_buf_ring_add(buffers, memory, sizeof memory, 0, io_uring_buf_ring_mask(2), 0);
+  io_uring_buf_ring_advance(buffers, 1);
+  const SocketPair single;
+  const SocketPair multishot;
+  send(single.right.get(), "s", 1, MSG_NOSIGNAL);
+  send(multishot.right.get(), "m", 1, MSG_NOSIGNAL);
+  for (const SocketPair* pair : {&single, &multishot}) {
+    io_uring_sqe* request = io_uring_get_sqe(&ring);
+    if (pair == &single) {
+      io_uring_prep_recv(request, pair->left.get(), nullptr, 0, 0);
+    } else {
+      io_uring_prep_recv_multishot(request, pair->left.get(), nullptr, 0, 0);
+    }
+    request->flags |= IOSQE_BUFFER_SELECT;
+    request->buf_group = group;
+    request->user_data = pair == &single ? 's' : 'm';
+  }
+  io_uring_cqe completions[3] = {};
+  bool works = wait_for_completion(ring, completions[0]) && wait_for_completion(ring, completions[1]);
+  works = works && completions[0].user_data == memory[0] && completions[1].user_data == memory[1];
+  ::shutdown(multishot.right.get(), SHUT_RDWR);
+  works = wait_for_completion(ring, completions[2]) && works;
+  free_buffer_ring(ring, buffers, 2, group);
+  return works;
 }
 
 // More than a socket takes must end at once with the part that was taken.
@@ -142,6 +177,7 @@ IoUringAbilities probe() {
   } else {
     found.buffer_ring = true;
     found.multishot = try_multishot(ring, buffers);
+    found.incremental = found.incremental && found.multishot && try_incremental_order(ring);
     if (!found.multishot) found.error = {Errc::not_supported, "multishot receive"};
     free_buffer_ring(ring, buffers, 2, 0);
   }
