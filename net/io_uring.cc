@@ -453,7 +453,7 @@ void IoUringBackend::poll(int timeout_ms) {
   retire_buffers();
   reactor_.end_turn();
   report_sends();
-  for (std::size_t i = 0; i < completions_.size(); i++) handle(completions_[i]);
+  for (const Completion& completion : completions_) handle(completion);
   completions_.clear();
 }
 
