@@ -6,11 +6,10 @@
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
-#include <cstring>  // memmem
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <cstring>  // also memmem
 
 namespace levada::ws {
 namespace detail {
