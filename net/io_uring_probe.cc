@@ -130,7 +130,7 @@ bool try_incremental_order(io_uring& ring) {
     }
     request->flags |= IOSQE_BUFFER_SELECT;
     request->buf_group = group;
-    request->user_data = pair == &single ? 's' : 'm';
+    request->user_data = pair == &single ? std::uint8_t{'s'} : std::uint8_t{'m'};
   }
   io_uring_cqe completions[3] = {};
   bool works = wait_for_completion(ring, completions[0]) && wait_for_completion(ring, completions[1]);
