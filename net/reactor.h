@@ -48,7 +48,8 @@ struct ReactorOptions {
 class Reactor {
  public:
   // Makes a reactor with the backend that the options ask for. Errors: Errc::not_supported when io_uring was
-  // asked for by name and the kernel cannot; descriptor_limit, no_memory.
+  // asked for by name and the kernel cannot; invalid_argument when LEVADA_BACKEND names none; descriptor_limit,
+  // no_memory.
   static Result<std::unique_ptr<Reactor>> create(const ReactorOptions& options = {});
 
   // With a backend made by the caller (the simulated one).

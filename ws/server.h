@@ -44,7 +44,8 @@ class Server {
   ~Server();
 
   // Before start(): what serves a path. `factory(int reactor)` returns the handler of one reactor, numbered from 0. A
-  // pattern is a RouteTable's; "" serves every path, and also on_http of the requests that ask for no WebSocket.
+  // pattern is a RouteTable's. The route "" gets every request that asks for no WebSocket, and, if its handler has
+  // on_open, on_message or on_fragment, the paths that no other route matches; else those get 404.
   template <class Factory>
   void route(std::string pattern, Factory factory) {
     route(std::move(pattern), std::move(factory), options_.service);

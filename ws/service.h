@@ -54,7 +54,7 @@ struct ServiceOptions {
   FieldList response_fields = {};  // written into every answer
 };
 
-// Bytes before a payload of up to this size are not framed in place: a copy costs less than one more segment.
+// A payload shorter than this is copied rather than framed in place: that costs less than one more segment.
 inline constexpr std::size_t copy_below_bytes = 512;
 
 // What a client learns about a handshake that failed.
