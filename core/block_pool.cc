@@ -52,14 +52,25 @@ void Block::give_back(Owner* owner) {
   block->pool_->take_back(block);
 }
 
-BlockPool::BlockPool(std::size_t retain_bytes) : retain_bytes_(retain_bytes), thread_(current_thread()) {}
+void Block::count_used(std::size_t bytes) {
+  if (pool_->budget_ != nullptr) pool_->budget_->add(bytes - counted_bytes_);
+  counted_bytes_ = bytes;
+}
+
+BlockPool::BlockPool(std::size_t retain_bytes, MemoryBudget* budget)
+    : retain_bytes_(retain_bytes), budget_(budget), thread_(current_thread()) {}
 
 BlockPool::~BlockPool() {
-  collect_returned();
+  trim();
   assert(blocks_in_use_ == 0);
-  for (Block* head : free_) {
+}
+
+void BlockPool::trim() {
+  collect_returned();
+  for (Block*& head : free_) {
     while (head != nullptr) destroy(std::exchange(head, head->next_));
   }
+  bytes_retained_ = 0;
 }
 
 void BlockPool::bind_to_current_thread() {
@@ -86,10 +97,13 @@ Block* BlockPool::allocate(std::size_t bytes) {
 }
 
 Block* BlockPool::create(std::size_t capacity) {
-  return new Block(*this, allocate_memory(capacity), capacity);
+  auto* block = new Block(*this, allocate_memory(capacity), capacity);
+  if (capacity < map_from_bytes) block->note_used(capacity);
+  return block;
 }
 
 void BlockPool::destroy(Block* block) {
+  if (budget_ != nullptr) budget_->subtract(block->counted_bytes_);
   free_memory(block->data_, block->capacity_);
   delete block;
 }
@@ -105,7 +119,8 @@ void BlockPool::take_back(Block* block) {
 void BlockPool::recycle(Block* block) {
   blocks_in_use_--;
   bytes_in_use_ -= block->capacity_;
-  if (bytes_retained_ + block->capacity_ > retain_bytes_) return destroy(block);
+  const bool over_budget = budget_ != nullptr && budget_->exceeded();
+  if (over_budget || bytes_retained_ + block->capacity_ > retain_bytes_) return destroy(block);
   bytes_retained_ += block->capacity_;
   Block*& head = free_[class_of(block->capacity_)];
   block->next_ = head;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include <levada/core/bytes.h>
+#include <levada/core/memory_budget.h>
 
 namespace levada {
 
@@ -88,14 +89,21 @@ class Block : public Owner {
   std::uint8_t* data() { return data_; }
   std::size_t capacity() const { return capacity_; }
 
+  // The first `bytes` have been or are about to be written: they count against the budget. Small blocks count whole.
+  void note_used(std::size_t bytes) {
+    if (bytes > counted_bytes_) count_used(bytes);
+  }
+
  private:
   friend class BlockPool;
   Block(BlockPool& pool, std::uint8_t* data, std::size_t capacity);
   static void give_back(Owner* owner);
+  void count_used(std::size_t bytes);
 
   BlockPool* pool_;
   std::uint8_t* data_;
   std::size_t capacity_;
+  std::size_t counted_bytes_ = 0;  // by the budget, until the memory goes back to the system
   Block* next_ = nullptr;  // in a free list, or in the list of blocks that came back from other threads
 };
 
@@ -108,8 +116,8 @@ class BlockPool {
   static constexpr std::size_t slack_bytes = 64;
   static constexpr std::size_t max_block_bytes = std::size_t{1} << 40;
 
-  // `retain_bytes`: how much freed memory is kept for reuse, in bytes of capacity.
-  explicit BlockPool(std::size_t retain_bytes);
+  // `retain_bytes`: how much freed memory is kept for reuse, in bytes of capacity. `budget`, if any, outlives the pool.
+  explicit BlockPool(std::size_t retain_bytes, MemoryBudget* budget = nullptr);
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
   ~BlockPool();
@@ -127,6 +135,9 @@ class BlockPool {
   // Takes in what other threads have let go of, so that the counts above are exact.
   void collect_returned();
 
+  // Gives back to the system what is kept for reuse.
+  void trim();
+
  private:
   friend class Block;
   static constexpr std::size_t class_count = 32;
@@ -138,6 +149,7 @@ class BlockPool {
 
   std::array<Block*, class_count> free_{};
   std::size_t retain_bytes_;
+  MemoryBudget* budget_;
   std::size_t blocks_in_use_ = 0;
   std::size_t bytes_in_use_ = 0;
   std::size_t bytes_retained_ = 0;

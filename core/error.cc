@@ -95,6 +95,8 @@ const char* to_string(Errc code) {
       return "unreachable";
     case Errc::would_block:
       return "would_block";
+    case Errc::over_budget:
+      return "over_budget";
     case Errc::other:
       return "other";
   }

@@ -32,6 +32,7 @@ enum class Errc : std::uint8_t {
   timed_out,
   unreachable,
   would_block,
+  over_budget,  // the engine's MemoryBudget is exceeded
   other,
 };
 

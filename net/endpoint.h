@@ -44,6 +44,8 @@ class Endpoint : private Timer {
   // Calls on_timer() once, `delay_ms` milliseconds from now (0 counts as 1); a deadline set before is
   // replaced.
   void set_timer(std::uint32_t delay_ms);
+  // The same, unless on_timer() is to be called before that anyway.
+  void set_timer_no_later(std::uint32_t delay_ms);
   void cancel_timer();
   bool timer_armed() const { return armed(); }
 
@@ -106,6 +108,9 @@ class Listener : public Endpoint {
   // Takes over `fd`, which is listening already. Built with Reactor::add.
   Listener(Fd fd, Accept accept, void* context)
       : Endpoint(EndpointKind::listener, fd.release()), accept_(accept), context_(context) {}
+
+  // What it was built with.
+  void* context() const { return context_; }
 
   // Calls for connections that the kernel could not hand over, by reason; the last one is kept for reports.
   std::uint64_t failures() const { return failures_; }

@@ -57,21 +57,31 @@ void Endpoint::set_timer(std::uint32_t delay_ms) {
     reactor_->timers_.set(*this, reactor_->now_ms() + std::min(delay_ms, TimerWheel::max_delay_ms / 2));
 }
 
+void Endpoint::set_timer_no_later(std::uint32_t delay_ms) {
+  if (armed() && static_cast<std::int32_t>(deadline - reactor_->now_ms() - delay_ms) <= 0) return;
+  set_timer(delay_ms);
+}
+
 void Endpoint::cancel_timer() {
   reactor_->timers_.cancel(*this);
 }
 
 void Listener::on_timer() {
   if (!paused_) return;
+  if (reactor().accepting_is_over_budget()) return set_timer(retry_ms);
   paused_ = false;
   reactor().backend().resume(*this);
 }
 
-void Stream::send(Bytes bytes) {
+void Stream::send(Bytes bytes, Mark mark) {
   if (closed_ || finishing_ || bytes.empty()) return;
   std::uint8_t* memory = reserve(bytes.size());
   std::copy(bytes.begin(), bytes.end(), memory);
-  send_turn_memory({memory, bytes.size()});
+  send_turn_memory({memory, bytes.size()}, mark);
+}
+
+std::size_t Stream::drop_oldest(std::size_t size) {
+  return in_flight_ ? 0 : queue_.drop_oldest(reactor().segments(), size);
 }
 
 void Stream::finish() {
@@ -124,7 +134,7 @@ Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) 
 }
 
 Reactor::Reactor(const ReactorOptions& options, MakeBackend make_backend, void* context)
-    : options_(options), blocks_(options.retain_bytes), turn_memory_(blocks_) {
+    : options_(options), blocks_(options.retain_bytes, options.budget.get()), turn_memory_(blocks_) {
   bind_to_current_thread();
   backend_ = make_backend(*this, context);
   if (backend_ != nullptr) start_ns_ = backend_->now_ns();
@@ -168,6 +178,7 @@ void Reactor::run() {
 
 void Reactor::run_once(int timeout_ms) {
   backend_->poll(wait_limit(timeout_ms));
+  if (budget() != nullptr && budget()->exceeded()) relieve_memory();
   if (has_tasks_.load(std::memory_order_acquire)) run_tasks();
   advance_timers();
   backend_->flush();
@@ -213,7 +224,8 @@ void Reactor::run_tasks() {
 }
 
 void Reactor::read_time() {
-  const std::uint64_t elapsed = backend_->now_ns() - start_ns_;
+  turn_ns_ = backend_->now_ns();
+  const std::uint64_t elapsed = turn_ns_ - start_ns_;
   now_ms_ = static_cast<std::uint32_t>(elapsed / nanoseconds_per_millisecond);
 }
 
@@ -275,7 +287,30 @@ void Reactor::unlink_closed_dirty() {
   }
 }
 
+void Reactor::accepted(Listener& listener, Fd fd) {
+  counters_.accepted.add();
+  listener.accept_(listener.context_, listener, std::move(fd));
+  if (!listener.closed() && accepting_is_over_budget()) accept_failed(listener, {Errc::over_budget, "accept"});
+}
+
+bool Reactor::accepting_is_over_budget() const {
+  const MemoryBudget* budget = options_.budget.get();
+  return budget != nullptr && budget->policy() == BudgetPolicy::stop_accepting && budget->exceeded();
+}
+
+void Reactor::relieve_memory() {
+  blocks_.trim();
+  for (const Relief& relief : reliefs_) {
+    if (options_.budget->exceeded()) relief.relieve(relief.context);
+  }
+}
+
+void Reactor::measure_latency() {
+  counters_.latency.record(backend_->now_ns() - turn_ns_);
+}
+
 void Reactor::accept_failed(Listener& listener, const Error& error) {
+  counters_.accept_failures.add();
   listener.failures_++;
   listener.last_error_ = error;
   if (listener.paused_) return;
@@ -289,6 +324,7 @@ void Reactor::accept_failed(Listener& listener, const Error& error) {
 }
 
 void Reactor::resume_listeners() {
+  if (accepting_is_over_budget()) return;
   for (const SlotId id : paused_listeners_) {
     if (Endpoint* endpoint = find(id)) endpoint->on_timer();
   }
@@ -325,11 +361,16 @@ void Reactor::writable(Stream& stream) {
 }
 
 void Reactor::sent(Stream& stream, std::size_t size, bool blocked) {
+  counters_.sent_bytes.add(size);
   stream.queue_.advance(segments_, size);
   stream.blocked_ = blocked;
   if (stream.queue_.empty()) return;
   spill(stream);
   stream.spilled_ = true;
+  if (!blocked) return;
+  counters_.blocked.add();
+  stream.stalled_since_ms_ = now_ms_;
+  stream.on_blocked();
 }
 
 void Reactor::sending_done(Stream& stream) {

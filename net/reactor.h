@@ -23,6 +23,7 @@
 #include <levada/core/slab.h>
 #include <levada/core/task.h>
 #include <levada/net/backend.h>
+#include <levada/net/counters.h>
 #include <levada/net/endpoint.h>
 #include <levada/net/stream.h>
 #include <levada/net/timer_wheel.h>
@@ -43,6 +44,8 @@ struct ReactorOptions {
   std::size_t receive_buffer_bytes = 0;
   // io_uring: how many receive buffers, a power of two; 0 takes the default.
   unsigned receive_buffers = 0;
+  // Shared with the other reactors of an engine; nullptr: no bound on memory as a whole.
+  std::shared_ptr<MemoryBudget> budget = nullptr;
 };
 
 class Reactor {
@@ -78,6 +81,14 @@ class Reactor {
 
   // Any thread. Runs `task` on the reactor's thread in its next turn. Tasks of one thread run in their order.
   void post(Task task);
+
+  // Calls `relieve(context)` in each turn that begins while the memory budget is exceeded, until remove_relief().
+  using Relieve = void (*)(void* context);
+  void add_relief(Relieve relieve, void* context) { reliefs_.push_back({relieve, context}); }
+  void remove_relief(void* context) {
+    std::erase_if(reliefs_, [context](const Relief& relief) { return relief.context == context; });
+  }
+  MemoryBudget* budget() { return options_.budget.get(); }
 
   // Runs `task` once, `delay_ms` from now, unless its id is closed before.
   SlotId after(std::uint32_t delay_ms, Task task);
@@ -141,6 +152,8 @@ class Reactor {
   SegmentPool& segments() { return segments_; }
   SecureRandom& random() { return random_; }
   const ReactorOptions& options() const { return options_; }
+  // What happened so far. Any thread.
+  const ReactorCounters& counters() const { return counters_; }
   std::size_t endpoints() const { return slots_.in_use(); }
 
   // ---- For backends ----
@@ -149,14 +162,19 @@ class Reactor {
   // deadlines from the time before the wait.
   void begin_turn() {
     in_turn_ = true;
+    counters_.turns.add();
     read_time();
   }
 
-  void accepted(Listener& listener, Fd fd) { listener.accept_(listener.context_, listener, std::move(fd)); }
+  void accepted(Listener& listener, Fd fd);
   void accept_failed(Listener& listener, const Error& error);
   void connected(Stream& stream);
   void received(Stream& stream, MutableBytes bytes, Owner* memory) {
-    if (!stream.closed() && !stream.ended_) stream.on_receive(bytes, memory);
+    if (stream.closed() || stream.ended_) return;
+    counters_.receives.add();
+    counters_.received_bytes.add(bytes.size());
+    if (counters_.receives.value() % latency_sample == 0) measure_latency();
+    stream.on_receive(bytes, memory);
   }
   void ended(Stream& stream, const Error& error);
   void readable(Watch& watch) { watch.readable_(watch.context_, watch); }
@@ -185,14 +203,19 @@ class Reactor {
 
  private:
   friend class Endpoint;
+  friend class Listener;
   friend class Stream;
   static constexpr std::uint32_t nothing = ~std::uint32_t{0};
+  static constexpr std::uint64_t latency_sample = 16;  // one receive in so many is timed
 
   bool start(Endpoint& endpoint, SlotId id);
   void close(Endpoint& endpoint);
   void destroy_closed();
   void unlink_closed_dirty();
   void resume_listeners();
+  bool accepting_is_over_budget() const;
+  void relieve_memory();
+  void measure_latency();
   void read_time();
   void run_tasks();
   void advance_timers();
@@ -212,6 +235,7 @@ class Reactor {
   TimerWheel timers_;
   std::unique_ptr<Backend> backend_;
   std::uint64_t start_ns_ = 0;
+  std::uint64_t turn_ns_ = 0;  // when this turn began
   std::uint32_t now_ms_ = 0;
   bool in_turn_ = false;
 
@@ -219,6 +243,12 @@ class Reactor {
   std::uint32_t dirty_tail_ = nothing;
   std::vector<std::uint32_t> closed_;
   std::vector<SlotId> paused_listeners_;
+  struct Relief {
+    Relieve relieve;
+    void* context;
+  };
+  std::vector<Relief> reliefs_;
+  ReactorCounters counters_;
   Error last_error_;
   std::string fallback_reason_;
 
@@ -238,12 +268,12 @@ inline void Stream::mark_dirty() {
   if (!dirty_) reactor().mark_dirty(*this);
 }
 
-inline void Stream::enqueue(Bytes bytes, Owner* owner) {
+inline void Stream::enqueue(Bytes bytes, Owner* owner, Mark mark) {
   if (closed_ || finishing_) {
     if (owner != nullptr) owner->drop_reference();
     return;
   }
-  queue_.append(reactor().segments(), bytes, owner);
+  queue_.append(reactor().segments(), bytes, owner, mark);
   mark_dirty();
 }
 

@@ -3,8 +3,14 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
 namespace levada::net {
+namespace {
+
+constexpr std::uint32_t max_room = (1u << 30) - 1;
+
+}  // namespace
 
 void SegmentPool::grow() {
   constexpr std::size_t count = 512;
@@ -27,26 +33,23 @@ void SendQueue::push(Segment* segment) {
 }
 
 void SendQueue::pop(SegmentPool& pool) {
-  Segment* segment = head_;
-  head_ = segment->next;
+  remove(pool, head_);
   if (head_ == nullptr) tail_ = nullptr;
-  if (segment->owner != nullptr) segment->owner->drop_reference();
-  pool.release(segment);
 }
 
-void SendQueue::append_new(SegmentPool& pool, Bytes view, Owner* owner) {
+void SendQueue::append_new(SegmentPool& pool, Bytes view, Owner* owner, Mark mark) {
   OwnerRef reference = OwnerRef::adopt(owner);
   while (view.size() > max_segment_bytes) {
-    append_part(pool, view.first(max_segment_bytes), OwnerRef::share(owner));
+    append_part(pool, view.first(max_segment_bytes), OwnerRef::share(owner), std::exchange(mark, Mark::none));
     view = view.subspan(max_segment_bytes);
   }
-  if (!view.empty()) append_part(pool, view, std::move(reference));
+  if (!view.empty()) append_part(pool, view, std::move(reference), mark);
 }
 
-void SendQueue::append_part(SegmentPool& pool, Bytes part, OwnerRef reference) {
+void SendQueue::append_part(SegmentPool& pool, Bytes part, OwnerRef reference, Mark mark) {
   assert(part.size() <= ~bytes_);
   bytes_ += static_cast<std::uint32_t>(part.size());
-  if (tail_ != nullptr && tail_->owner == reference.get() && tail_->data + tail_->size == part.data() &&
+  if (mark == Mark::none && tail_ != nullptr && tail_->owner == reference.get() && tail_->data + tail_->size == part.data() &&
       tail_->size + part.size() <= max_segment_bytes) {
     tail_->size += static_cast<std::uint32_t>(part.size());
     return;
@@ -55,6 +58,7 @@ void SendQueue::append_part(SegmentPool& pool, Bytes part, OwnerRef reference) {
   segment->data = part.data();
   segment->size = static_cast<std::uint32_t>(part.size());
   segment->room = 0;
+  segment->mark = static_cast<unsigned>(mark) & 3u;
   segment->owner = reference.release();
   push(segment);
 }
@@ -74,6 +78,7 @@ void SendQueue::advance(SegmentPool& pool, std::size_t size) {
   bytes_ -= static_cast<std::uint32_t>(size);
   while (size > 0) {
     if (size < head_->size) {
+      head_->mark = 0;  // a message that has begun to leave has to leave
       head_->data += size;
       head_->size -= static_cast<std::uint32_t>(size);
       return;
@@ -90,26 +95,74 @@ void SendQueue::spill(SegmentPool& pool, BlockPool& blocks) {
   while (segment != nullptr) {
     Segment* next = segment->next;
     const std::uint32_t size = segment->size;
-    if (segment->owner == nullptr && tail_ != nullptr && tail_->room >= size) {
-      std::memcpy(const_cast<std::uint8_t*>(tail_->data) + tail_->size, segment->data, size);
-      tail_->size += size;
-      tail_->room -= size;
+    const bool fits_behind_tail = segment->owner == nullptr && tail_ != nullptr && tail_->room >= size;
+    if (fits_behind_tail && move_behind_tail(*segment)) {
       pool.release(segment);
     } else {
-      if (segment->owner == nullptr) {
-        // One block for what is left of this turn, but not for what others own.
-        constexpr std::size_t usual_bytes = 4096;
-        Block* block = blocks.allocate(std::max<std::size_t>(size, std::min(left, usual_bytes)));
-        std::memcpy(block->data(), segment->data, size);
-        segment->data = block->data();
-        segment->owner = block;
-        segment->room = static_cast<std::uint32_t>(block->capacity() - size);
-      }
+      // One block for what is left of this turn, but not for what others own.
+      constexpr std::size_t usual_bytes = 4096;
+      if (segment->owner == nullptr) move_to_block(*segment, blocks.allocate(std::max<std::size_t>(size, std::min(left, usual_bytes))));
       push(segment);
     }
     left -= size;
     segment = next;
   }
+}
+
+void SendQueue::move_to_block(Segment& segment, Block* block) {
+  block->note_used(segment.size);
+  std::memcpy(block->data(), segment.data, segment.size);
+  segment.data = block->data();
+  segment.owner = block;
+  segment.room = static_cast<std::uint32_t>(std::min<std::size_t>(block->capacity() - segment.size, max_room)) & max_room;
+}
+
+// Returns whether the last segment has become longer by it; a marked one stays for itself.
+bool SendQueue::move_behind_tail(Segment& segment) {
+  std::uint8_t* end = const_cast<std::uint8_t*>(tail_->data) + tail_->size;
+  std::memcpy(end, segment.data, segment.size);
+  const std::uint32_t room = tail_->room - segment.size;
+  if (segment.mark == 0) {
+    tail_->size += segment.size;
+    tail_->room = room & max_room;
+    return true;
+  }
+  segment.data = end;
+  segment.owner = OwnerRef::share(tail_->owner).release();
+  segment.room = room & max_room;
+  tail_->room = 0;
+  return false;
+}
+
+std::size_t SendQueue::drop_oldest(SegmentPool& pool, std::size_t size) {
+  const auto is = [](const Segment* segment, Mark mark) { return segment->mark == static_cast<unsigned>(mark); };
+  std::size_t dropped = 0;
+  std::size_t freed = 0;
+  Segment** link = &head_;
+  Segment* before = nullptr;
+  while (*link != nullptr && freed < size) {
+    if (is(*link, Mark::message)) {
+      dropped++;
+      do freed += remove(pool, *link);
+      while (*link != nullptr && is(*link, Mark::none));
+    } else {
+      before = *link;
+      link = &before->next;
+    }
+  }
+  if (*link == nullptr) tail_ = before;
+  bytes_ -= static_cast<std::uint32_t>(freed);
+  return dropped;
+}
+
+// Unlinks the segment that `link` points to. Returns its size.
+std::size_t SendQueue::remove(SegmentPool& pool, Segment*& link) {
+  Segment* segment = link;
+  link = segment->next;
+  const std::size_t size = segment->size;
+  if (segment->owner != nullptr) segment->owner->drop_reference();
+  pool.release(segment);
+  return size;
 }
 
 }  // namespace levada::net

@@ -8,6 +8,8 @@
 //   append: [turn][turn][owned]   gather -> iovec[]   kernel takes n bytes   advance(n)   spill:
 //   [owned][owned]
 //
+// Marks say where a frame begins, for queues that may drop whole messages (drop_oldest); others need none.
+//
 // Invariants: bytes() is the sum of the segments' sizes and below 4 GiB; no segment is empty; segments leave
 // in the order they came.
 #pragma once
@@ -23,13 +25,22 @@
 
 namespace levada::net {
 
+// What begins with a segment.
+enum class Mark : std::uint8_t {
+  none,     // nothing: it continues what is before
+  kept,     // something that must be sent
+  message,  // a whole message, up to the next mark, that may be dropped while none of it was sent
+};
+
 struct Segment {
   Segment* next;
   const std::uint8_t* data;
   Owner* owner;  // nullptr: memory of this turn
   std::uint32_t size;
-  std::uint32_t room;  // bytes behind the data that belong to nobody else and may be appended to
+  std::uint32_t room : 30;  // bytes behind the data that belong to nobody else and may be appended to
+  std::uint32_t mark : 2;
 };
+static_assert(sizeof(Segment) == 32);
 
 // Free list of segments for all queues of a reactor. One thread.
 class SegmentPool {
@@ -66,16 +77,20 @@ class SendQueue {
   std::size_t bytes() const { return bytes_; }
 
   // Queues a view. `owner` nullptr: the memory lives until the end of this turn. Otherwise the caller's
-  // reference is taken over. A view that continues the last segment in memory makes that one longer. Queuing
-  // 4 GiB or more in all is the caller's mistake.
-  void append(SegmentPool& pool, Bytes view, Owner* owner = nullptr) {
-    if (owner == nullptr && continues_tail(view)) {  // small messages of one turn, one after the other
+  // reference is taken over. A view without a mark that continues the last segment in memory makes that one longer.
+  // Queuing 4 GiB or more in all is the caller's mistake.
+  void append(SegmentPool& pool, Bytes view, Owner* owner = nullptr, Mark mark = Mark::none) {
+    if (owner == nullptr && mark == Mark::none && continues_tail(view)) {  // small messages of one turn, one after the other
       tail_->size += static_cast<std::uint32_t>(view.size());
       bytes_ += static_cast<std::uint32_t>(view.size());
     } else {
-      append_new(pool, view, owner);
+      append_new(pool, view, owner, mark);
     }
   }
+
+  // Drops the oldest messages that may be dropped until `size` bytes are free, or none is left. Returns how many. Not
+  // while the kernel holds segments.
+  std::size_t drop_oldest(SegmentPool& pool, std::size_t size);
 
   // Fills `out` with the first segments, at most `limit` of them; returns how many. The views live until the
   // queue changes. `total` receives the sum of their sizes.
@@ -103,10 +118,13 @@ class SendQueue {
     return tail_ != nullptr && tail_->owner == nullptr && tail_->data + tail_->size == view.data() &&
            tail_->size + view.size() <= max_segment_bytes;
   }
-  void append_new(SegmentPool& pool, Bytes view, Owner* owner);
-  void append_part(SegmentPool& pool, Bytes part, OwnerRef reference);
+  void append_new(SegmentPool& pool, Bytes view, Owner* owner, Mark mark);
+  void append_part(SegmentPool& pool, Bytes part, OwnerRef reference, Mark mark);
   void push(Segment* segment);
   void pop(SegmentPool& pool);
+  static std::size_t remove(SegmentPool& pool, Segment*& link);
+  static void move_to_block(Segment& segment, Block* block);
+  bool move_behind_tail(Segment& segment);
 
   Segment* head_ = nullptr;
   Segment* tail_ = nullptr;

@@ -155,6 +155,10 @@ void set_no_delay(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+void set_notsent_lowat(int fd, std::uint32_t bytes) {
+  setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
 bool accepting_is_impossible(int os_number) {
   switch (os_number) {
     case EMFILE:

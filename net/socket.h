@@ -56,6 +56,9 @@ Result<Fd> bind_datagram(const Address& address, bool reuse_port = false);
 // it is sent: there is nothing to wait for.
 void set_no_delay(int fd);
 
+// Sets TCP_NOTSENT_LOWAT, in bytes; does nothing on others than TCP sockets.
+void set_notsent_lowat(int fd, std::uint32_t bytes);
+
 // Whether an accept() that failed with this errno says that no other will succeed for now: a lack of
 // descriptors or memory, or a descriptor that does not listen. Anything else concerns the one connection that
 // was to be accepted.

@@ -24,14 +24,18 @@ class Stream : public Endpoint {
   // All of these: reactor's thread only.
 
   // Queues a copy of `bytes`. Nothing happens on a stream that is closed, or finishing.
-  void send(Bytes bytes);
+  void send(Bytes bytes, Mark mark = Mark::none);
 
   // Queues bytes that the reactor keeps until the end of this turn, without a copy: what on_receive() was
   // given, or what reserve() returned.
-  void send_turn_memory(Bytes bytes) { enqueue(bytes, nullptr); }
+  void send_turn_memory(Bytes bytes, Mark mark = Mark::none) { enqueue(bytes, nullptr, mark); }
 
   // Queues bytes without a copy and takes over one reference on their `owner`.
-  void send_owned(Bytes bytes, Owner* owner) { enqueue(bytes, owner); }
+  void send_owned(Bytes bytes, Owner* owner, Mark mark = Mark::none) { enqueue(bytes, owner, mark); }
+
+  // Drops the oldest messages that were queued with Mark::message and have not begun to leave, until `size` bytes are
+  // free. Returns how many.
+  std::size_t drop_oldest(std::size_t size);
 
   // `size` bytes of turn memory to be filled and then sent with send_turn_memory().
   std::uint8_t* reserve(std::size_t size);
@@ -51,6 +55,9 @@ class Stream : public Endpoint {
   bool blocked() const { return blocked_; }
   bool connecting() const { return connecting_; }
 
+  // While blocked(): the reactor's time in milliseconds when the kernel last had room.
+  std::uint32_t stalled_since_ms() const { return stalled_since_ms_; }
+
  protected:
   // Takes over `fd`, a connected or connecting non-blocking socket. Built with Reactor::add.
   explicit Stream(Fd fd) : Endpoint(EndpointKind::stream, fd.release()) {}
@@ -68,6 +75,8 @@ class Stream : public Endpoint {
   }
   // A connection attempt succeeded; a failed one gives on_end().
   virtual void on_connected() {}
+  // The kernel took less than was queued; it will say when it has room. Must not send.
+  virtual void on_blocked() {}
   // The queue is empty after it had been blocked.
   virtual void on_drained() {}
   // Where to receive while receive_directly(true) is set; must not be empty then.
@@ -87,11 +96,12 @@ class Stream : public Endpoint {
   friend class IoUringBackend;
   friend class SimulatedBackend;
 
-  void enqueue(Bytes bytes, Owner* owner);
+  void enqueue(Bytes bytes, Owner* owner, Mark mark);
   void mark_dirty();
 
   [[no_unique_address]] SendQueue queue_;
   std::uint32_t next_dirty_ = 0;  // index of the next stream in the dirty list
+  std::uint32_t stalled_since_ms_ = 0;
 };
 
 }  // namespace levada::net

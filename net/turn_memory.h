@@ -29,7 +29,7 @@ class TurnMemory {
   // `size` bytes, unaligned, that live until reset().
   std::uint8_t* allocate(std::size_t size) {
     if (size > static_cast<std::size_t>(end_ - next_))
-      start(blocks_.allocate(size < block_bytes ? block_bytes : size));
+      start_for(size);
     std::uint8_t* memory = next_;
     next_ += size;
     return memory;
@@ -66,6 +66,11 @@ class TurnMemory {
 
  private:
   std::size_t last_used() const { return static_cast<std::size_t>(next_ - used_.back()->data()); }
+
+  void start_for(std::size_t size) {
+    start(blocks_.allocate(size < block_bytes ? block_bytes : size));
+    used_.back()->note_used(size);
+  }
 
   void start(Block* block) {
     used_.push_back(block);

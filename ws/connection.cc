@@ -12,6 +12,7 @@
 namespace levada::ws {
 namespace {
 
+constexpr std::uint16_t status_unavailable = 503;
 // A message with at least this much missing is received straight into its assembly.
 constexpr std::size_t direct_from_bytes = 32 * 1024;
 
@@ -65,120 +66,6 @@ void Connection::drop_pending() {
   if (pending_ != nullptr) service_->give_pending(*std::exchange(pending_, nullptr));
 }
 
-// ---- Sending ----
-
-// A refusal is followed by on_drain, also when the kernel then takes everything at once.
-bool Connection::has_room(std::size_t bytes) {
-  if (buffered() + bytes <= service_->options_.max_buffered_bytes) return true;
-  report_when_drained();
-  return false;
-}
-
-SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  assert(is_control(opcode) || !fragmenting_ || opcode == Opcode::continuation);
-  if (!has_room(frame_size(payload.size(), role() == Role::client))) return SendStatus::full;
-  const bool in_place = payload.size() >= copy_below_bytes && queue_in_place(opcode, payload, fin);
-  if (!in_place) queue_frame(opcode, payload, fin);
-  return SendStatus::queued;
-}
-
-void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
-  const bool masked = role() == Role::client;
-  const std::size_t size = frame_size(payload.size(), masked);
-  std::uint8_t* out = reserve(size);
-  if (masked) {
-    write_masked_frame(out, opcode, payload, reactor().random().next_u32(), fin);
-  } else {
-    write_frame(out, opcode, payload, fin);
-  }
-  send_turn_memory({out, size});
-}
-
-// Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
-bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
-  Decoded* const shown = service_->shown_;
-  if (shown == nullptr || payload.data() != shown->payload.data() || role() == Role::client) return false;
-  if (header_size_for(payload.size(), false) > shown->headroom) return false;
-  const Bytes frame = frame_in_place(shown->payload.data(), payload.size(), opcode, fin);
-  shown->headroom = 0;
-  if (shown->owner == nullptr) {
-    send_turn_memory(frame);
-  } else {
-    send_owned(frame, OwnerRef::share(shown->owner).release());
-  }
-  return true;
-}
-
-SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  assert(!fragmenting_);
-  std::size_t length = 0;
-  for (const Bytes part : parts) length += part.size();
-  const bool masked = role() == Role::client;
-  if (!has_room(frame_size(length, masked))) return SendStatus::full;
-  const MaskKey key = masked ? reactor().random().next_u32() : 0;
-  std::uint8_t* const out = reserve(frame_size(length, masked));
-  std::uint8_t* at =
-      out + write_header(out, {.opcode = opcode, .masked = masked, .key = key, .length = length});
-  std::size_t offset = 0;
-  for (const Bytes part : parts) {
-    mask_copy(at + offset, part, key, offset);
-    offset += part.size();
-  }
-  send_turn_memory({out, static_cast<std::size_t>(at - out) + length});
-  return SendStatus::queued;
-}
-
-SendStatus Connection::send(const PreparedMessage& message) {
-  const Bytes frame = message.frame();
-  if (role() == Role::client) {
-    FrameHeader header;
-    const std::size_t size = parse_header(frame, header);
-    return send_frame(header.opcode, frame.subspan(size), true);
-  }
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  assert(!fragmenting_);
-  if (!has_room(frame.size())) return SendStatus::full;
-  if (frame.size() < copy_below_bytes) {
-    Stream::send(frame);
-  } else {
-    send_owned(frame, message.share());
-  }
-  return SendStatus::queued;
-}
-
-SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
-  if (role() == Role::client || payload.bytes().size() < copy_below_bytes)
-    return send(opcode, payload.bytes());
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  assert(!fragmenting_);
-  const std::size_t length = payload.bytes().size();
-  if (!has_room(frame_size(length, false))) return SendStatus::full;
-  std::uint8_t* header = reserve(max_header_bytes);
-  send_turn_memory({header, write_header(header, {.opcode = opcode, .length = length})});
-  send_owned(payload.bytes(), payload.owner_.release());
-  return SendStatus::queued;
-}
-
-SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
-  const SendStatus status = send_frame(fragmenting_ ? Opcode::continuation : opcode, piece, last);
-  if (status == SendStatus::queued) fragmenting_ = !last;
-  return status;
-}
-
-SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
-  assert(payload.size() <= max_control_bytes);
-  return send_frame(opcode, payload, true);
-}
-
-SendStatus Connection::ping(Bytes payload) {
-  return send_control(Opcode::ping, payload);
-}
-SendStatus Connection::pong(Bytes payload) {
-  return send_control(Opcode::pong, payload);
-}
-
 // ---- Closing ----
 
 void Connection::close(CloseCode code, std::string_view reason) {
@@ -188,7 +75,18 @@ void Connection::close(CloseCode code, std::string_view reason) {
   queue_frame(Opcode::close, {payload.data(), write_close(payload.data(), code, reason)}, true);
   close_sent_ = true;
   phase_ = Phase::closing;
+  since_ms_ = reactor().now_ms();
   set_timer(service_->options_.close_timeout_ms);
+  paused_by_user_ = false;  // the peer's close frame has to be read; messages before it are not delivered
+  if (!paused_by_output_) go_on_reading();
+}
+
+// The service ends: as close() when there is somebody to tell, and a refusal when there is not yet.
+void Connection::shut_down() {
+  if (phase_ == Phase::open) return close(CloseCode::going_away);
+  if (phase_ != Phase::handshake && phase_ != Phase::held) return;
+  if (role() == Role::client) return refuse({.error = {Errc::canceled, "shut_down"}});
+  reject(status_unavailable);
 }
 
 // Nothing is sent or delivered any more. A server ends TCP, so that the peer is not the one left waiting (RFC 6455
@@ -200,18 +98,30 @@ void Connection::end_sending() {
   receive_directly(false);
   Stream::resume();
   if (role() == Role::server) finish();
+  since_ms_ = reactor().now_ms();
   set_timer(service_->options_.close_timeout_ms);
 }
 
 void Connection::fail(FrameError error) {
-  const CloseCode code = close_code(error);
+  fail(close_code(error), to_string(error), {Errc::protocol, "receive"});
+}
+
+// The peer broke a rule or a bound: it is told the code, and nothing it sends counts any more.
+void Connection::fail(CloseCode code, const char* reason, const Error& error) {
+  service_->counters_.violations.add();
   if (phase_ == Phase::open) close(code);
   end_sending();
   if (role() == Role::client) finish();
-  report({.code = code,
-          .reason = to_string(error),
-          .by = ClosedBy::local,
-          .error = {Errc::protocol, "receive"}});
+  report({.code = code, .reason = reason, .by = ClosedBy::local, .error = error});
+}
+
+// Ends the connection at once: the peer does not take what it would have to be told.
+void Connection::cut(Counter& counter, const Error& error) {
+  counter.add();
+  if (service_->shutting_down_) service_->cut_by_shut_down_++;
+  phase_ = Phase::closed;
+  report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
+  terminate();
 }
 
 void Connection::receive_close(Bytes payload) {
@@ -228,12 +138,16 @@ void Connection::receive_close(Bytes payload) {
 void Connection::report(const CloseInfo& info) {
   if (!opened_) return;
   opened_ = false;
+  Counters& counters = service_->counters_;
+  counters.closed.add();
+  counters.closed_by_code[Counters::index_of(info.code)].add();
   if (service_->table_.close != nullptr) service_->table_.close(service_->handler_, *this, info);
 }
 
 // ---- Events of the stream ----
 
 void Connection::on_receive(MutableBytes bytes, Owner* memory) {
+  received_ms_ = reactor().now_ms();
   switch (phase_) {
     case Phase::handshake:
       return role() == Role::server ? receive_request(bytes, memory) : receive_response(bytes, memory);
@@ -252,16 +166,26 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   const bool shared = pending_ == nullptr && service_->decoder_.idle();
   Decoder& decoder = shared ? service_->decoder_ : pending().decoder;
   service_->shown_memory_ = memory;
+  const std::size_t size = bytes.size();
+  std::size_t messages = 0;
+  std::size_t payload_bytes = 0;
   for (;;) {
     Decoded decoded = decoder.next(bytes);
-    if (decoded.event == DecoderEvent::none) return keep_decoder(decoder);
+    if (decoded.event == DecoderEvent::none) break;
+    if (decoded.event <= DecoderEvent::fragment) {
+      messages += decoded.fin ? 1 : 0;
+      payload_bytes += decoded.payload.size();
+    }
     dispatch(decoded);
     if (closed() || phase_ == Phase::closed) {
       // end_sending() gave the connection's own decoder back; the shared one has to forget this connection.
       if (shared) service_->decoder_.reset();
-      return;
+      break;
     }
   }
+  service_->counters_.messages_received.add(messages);
+  service_->counters_.payload_bytes_received.add(payload_bytes);
+  if (!closed() && phase_ != Phase::closed) keep_decoder(decoder, messages != 0, size);
 }
 
 void Connection::dispatch(Decoded& decoded) {
@@ -272,12 +196,13 @@ void Connection::dispatch(Decoded& decoded) {
       return show(decoded);
     case DecoderEvent::ping:
       if (phase_ != Phase::open) return;
+      if (too_many_controls()) return;
       if (table.ping != nullptr) table.ping(service_->handler_, *this, decoded.payload);
       if (service_->options_.auto_pong) pong(decoded.payload);
       return;
     case DecoderEvent::pong:
-      if (phase_ == Phase::open && table.pong != nullptr)
-        table.pong(service_->handler_, *this, decoded.payload);
+      if (phase_ != Phase::open || too_many_controls() || receive_rtt(decoded.payload)) return;
+      if (table.pong != nullptr) table.pong(service_->handler_, *this, decoded.payload);
       return;
     case DecoderEvent::close:
       return receive_close(decoded.payload);
@@ -301,29 +226,35 @@ void Connection::show(Decoded& decoded) {
 }
 
 // After the input is used up: a message that is under way keeps a decoder of its own, any other gives it back.
-void Connection::keep_decoder(Decoder& decoder) {
+void Connection::keep_decoder(Decoder& decoder, bool message_ended, std::size_t bytes) {
   if (decoder.idle()) {
     if (pending_ != nullptr) drop_pending();
-  } else if (pending_ == nullptr) {
-    Pending& own = pending();
-    own.decoder.~Decoder();
-    ::new (&own.decoder) Decoder(std::move(decoder));
+  } else {
+    if (pending_ == nullptr) {
+      Pending& own = pending();
+      own.decoder.~Decoder();
+      ::new (&own.decoder) Decoder(std::move(decoder));
+      message_ended = true;
+    }
+    restart_message_clock(message_ended, bytes);
   }
   receive_directly(pending_ != nullptr && pending_->decoder.assembly_target().size() >= direct_from_bytes);
   if (blocked() && !paused() && buffered() > service_->options_.pause_above_bytes) {
     paused_by_output_ = true;
-    Stream::pause();
+    service_->counters_.pauses.add();
+    stop_reading();
   }
 }
 
 void Connection::pause() {
+  if (phase_ == Phase::closing || phase_ == Phase::closed) return;
   paused_by_user_ = true;
-  Stream::pause();
+  stop_reading();
 }
 
 void Connection::resume() {
   paused_by_user_ = false;
-  if (!paused_by_output_ && phase_ != Phase::held) Stream::resume();
+  if (!paused_by_output_ && phase_ != Phase::held) go_on_reading();
 }
 
 net::ReceiveTarget Connection::receive_target() {
@@ -333,7 +264,7 @@ net::ReceiveTarget Connection::receive_target() {
 void Connection::on_drained() {
   if (paused_by_output_) {
     paused_by_output_ = false;
-    if (!paused_by_user_) Stream::resume();
+    if (!paused_by_user_) go_on_reading();
   }
   if (phase_ == Phase::open && service_->table_.drain != nullptr)
     service_->table_.drain(service_->handler_, *this);
@@ -350,19 +281,6 @@ void Connection::on_end(const Error& error) {
   finish();
 }
 
-void Connection::on_timer() {
-  if (phase_ == Phase::handshake && role() == Role::client) {
-    refuse({.error = {Errc::timed_out, "handshake"}});
-    return;
-  }
-  phase_ = Phase::closed;
-  report({.code = CloseCode::abnormal,
-          .reason = {},
-          .by = ClosedBy::transport,
-          .error = {Errc::timed_out, "close"}});
-  terminate();
-}
-
 void Connection::on_closed() {
   report({.code = CloseCode::abnormal,
           .reason = {},
@@ -370,6 +288,17 @@ void Connection::on_closed() {
           .error = {Errc::canceled, "terminate"}});
   drop_pending();
   service_->connections_--;
+  if (service_->connections_ == 0 && service_->on_empty_) service_->on_empty_();
+}
+
+// ---- Memory ----
+
+std::size_t Connection::assembled_bytes() const {
+  return pending_ == nullptr ? 0 : pending_->decoder.assembled_bytes();
+}
+
+std::size_t Connection::memory_bytes() const {
+  return buffered() + assembled_bytes();
 }
 
 // ---- Keeping payloads ----

@@ -13,11 +13,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include <levada/core/block_pool.h>
 #include <levada/core/bytes.h>
+#include <levada/core/counter.h>
 #include <levada/core/error.h>
 #include <levada/net/reactor.h>
 #include <levada/ws/close.h>
@@ -33,8 +35,17 @@ struct Pending;
 
 enum class SendStatus : std::uint8_t {
   queued,
-  full,    // it would have made the queue longer than ServiceOptions::max_buffered_bytes; nothing was queued
-  closed,  // the connection is not open (any more)
+  full,     // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain will follow
+  dropped,  // the same, and the policy is to drop it (or it is a ping or pong)
+  closed,   // the connection is not open (any more)
+};
+
+// What becomes of a message for which a connection has no room. Fragments of send_fragment are always reported.
+enum class OutputPolicy : std::uint8_t {
+  report,       // SendStatus::full, and on_drain when there is room
+  drop_newest,  // SendStatus::dropped
+  drop_oldest,  // messages that wait longest and have not begun to leave are dropped, whole, to make room
+  close,        // the connection is closed with 1008
 };
 
 enum class ClosedBy : std::uint8_t {
@@ -128,6 +139,9 @@ class Connection final : public net::Stream {
   // the wire (asserted) or no_status; at most 123 bytes of the reason are sent.
   void close(CloseCode code = CloseCode::normal, std::string_view reason = {});
 
+  // Sends a ping to measure the round trip, as the keepalive does. Its pong is not shown to on_pong.
+  SendStatus measure_rtt();
+
   // Ends the connection at once, without a close frame; what is queued is lost.
   void terminate() { Endpoint::close(); }
 
@@ -145,6 +159,8 @@ class Connection final : public net::Stream {
   // ---- State ----
 
   bool is_open() const;
+  // The round trip that a keepalive ping or measure_rtt() took, in microseconds; none while one is under way.
+  std::optional<std::uint32_t> rtt_us() const;
   Role role() const;
   Handle handle() const { return {reactor(), id()}; }
   Service& service() const { return *service_; }
@@ -170,16 +186,34 @@ class Connection final : public net::Stream {
   void on_receive(MutableBytes bytes, Owner* memory) override;
   void on_end(const Error& error) override;
   void on_connected() override;
+  void on_blocked() override;
   void on_drained() override;
   void on_timer() override;
   void on_closed() override;
   net::ReceiveTarget receive_target() override;
 
+  // sending.cc
   SendStatus send_frame(Opcode opcode, Bytes payload, bool fin);
   SendStatus send_control(Opcode opcode, Bytes payload);
-  bool has_room(std::size_t bytes);
+  SendStatus admit(std::size_t size, bool whole = true);
+  SendStatus refuse_to_queue(std::size_t size, bool whole);
+  net::Mark mark_of(Opcode opcode, bool fin) const;
   void queue_frame(Opcode opcode, Bytes payload, bool fin);
   bool queue_in_place(Opcode opcode, Bytes payload, bool fin);
+
+  // deadlines.cc
+  void check_open();
+  void check_closing();
+  bool check_message(std::uint32_t now);
+  void arm_timer();
+  std::uint32_t next_deadline_ms() const;
+  void restart_message_clock(bool is_new, std::size_t bytes);
+  void stop_reading();
+  void go_on_reading();
+  bool receive_rtt(Bytes payload);
+  bool ping_is_recent(std::uint32_t interval_ms) const;
+  std::uint32_t message_timeout_ms() const;
+  bool too_many_controls();
 
   // Opening handshake (opening.cc).
   void receive_request(MutableBytes bytes, Owner* memory);
@@ -200,17 +234,24 @@ class Connection final : public net::Stream {
   void open();
 
   // Messages.
+  void shut_down();
+  bool is_over() const { return phase_ == Phase::closed && buffered() == 0; }
+  std::size_t memory_bytes() const;
+  std::size_t assembled_bytes() const;
   void receive_frames(MutableBytes bytes, Owner* memory);
   void dispatch(Decoded& decoded);
   void show(Decoded& decoded);
   void receive_close(Bytes payload);
-  void keep_decoder(Decoder& decoder);
+  void keep_decoder(Decoder& decoder, bool message_ended, std::size_t bytes);
   void fail(FrameError error);
+  void fail(CloseCode code, const char* reason, const Error& error);
+  void cut(Counter& counter, const Error& error);
   void end_sending();
   void report(const CloseInfo& info);
   Pending& pending();
   void drop_pending();
 
+  std::uint32_t received_ms_ = 0;  // when bytes were last received; here it fills a hole
   Service* service_;
   void* user_data_ = nullptr;
   Pending* pending_ = nullptr;
@@ -221,6 +262,12 @@ class Connection final : public net::Stream {
   bool close_sent_ : 1 = false;
   bool paused_by_user_ : 1 = false;
   bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
+  bool ping_sent_ : 1 = false;         // ping_us_ is when, else the last round trip
+  bool has_rtt_ : 1 = false;
+  std::uint8_t control_second_ = 0;  // of the reactor's time, the lowest bits
+  std::uint16_t controls_ = 0;       // received in it
+  std::uint32_t since_ms_ = 0;       // when it opened, and then when it began to close
+  std::uint32_t ping_us_ = 0;
 };
 
 static_assert(sizeof(Connection) <= net::endpoint_slot_bytes);

@@ -230,6 +230,7 @@ Decoded Decoder::stream(MutableBytes piece) {
 
 Decoded Decoder::assemble(MutableBytes piece) {
   make_room();
+  block_->note_used(assembly_headroom + assembled_ + piece.size());
   std::uint8_t* to = block_->data() + assembly_headroom + assembled_;
   const bool text_so_far = piece.data() == to ? unmask(piece) : unmask_to(to, piece);
   if (!text_so_far) return fail(FrameError::bad_text);

@@ -85,6 +85,8 @@ class Decoder {
   // received are then given to next() as they lie. Empty unless an assembly is under way. Valid until next().
   MutableBytes assembly_target();
   Owner* assembly_owner() { return block_; }
+  // How much of a message has been assembled so far.
+  std::size_t assembled_bytes() const { return assembled_; }
 
   // Forgets everything.
   void reset();

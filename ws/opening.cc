@@ -89,6 +89,9 @@ void Connection::begin_messages(MutableBytes rest, Owner* memory) {
 void Connection::open() {
   cancel_timer();
   opened_ = true;
+  since_ms_ = received_ms_ = reactor().now_ms();
+  service_->counters_.opened.add();
+  arm_timer();
   if (service_->table_.open != nullptr) service_->table_.open(service_->handler_, *this);
 }
 
@@ -187,6 +190,7 @@ void Connection::reject(std::uint16_t status) {
 }
 
 void Connection::reject(const Rejection& rejection) {
+  service_->counters_.rejected.add();
   const std::string_view block = service_->constant_fields_.block();
   const std::size_t size = rejection_size(rejection, block);
   std::uint8_t* out = reserve(size);

@@ -1,9 +1,14 @@
 #include <levada/ws/server.h>
 
+#include <pthread.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <cassert>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <utility>
 
 namespace levada::ws {
 namespace {
@@ -46,25 +51,79 @@ Error Server::check_port_is_free() const {
   return fd ? Error{} : fd.error();
 }
 
-Error Server::start() {
+Error Server::listen() {
   assert(loops_.empty());
+  result_ = {};
+  route_names_ = {""};
+  for (const Route& route : routes_) {
+    if (!route.pattern.empty()) route_names_.push_back(route.pattern);
+  }
   Error error = check_port_is_free();
   for (int i = 0; i < options_.threads && !error; i++) error = add_loop(i);
   Fd shared;
   for (auto& loop : loops_) {
     if (!error) error = listen(*loop, shared);
   }
-  if (error) {
-    loops_.clear();
-    return error;
+  if (!error && signal_deadline_ms_) error = watch_signals(*loops_.back()->reactor);
+  if (error) loops_.clear();
+  return error;
+}
+
+Error Server::start() {
+  const Error error = loops_.empty() ? listen() : Error{};
+  if (!error) start_threads(loops_.size());
+  return error;
+}
+
+Error Server::run() {
+  const Error error = loops_.empty() ? listen() : Error{};
+  if (error) return error;
+  start_threads(loops_.size() - 1);
+  loops_.back()->run();
+  wait();
+  return {};
+}
+
+void Server::start_threads(std::size_t count) {
+  for (std::size_t i = 0; i < count; i++) {
+    loops_[i]->thread = std::thread([loop = loops_[i].get()] { loop->run(); });
   }
-  for (auto& loop : loops_) {
-    loop->thread = std::thread([reactor = loop->reactor.get()] {
-      reactor->run();
-      reactor->close_all();
+}
+
+void Server::Loop::run() {
+  reactor->run();
+  if (!found) found = connections();
+  for (auto& service : services) cut += service->unfinished() + service->cut_by_shut_down();
+  reactor->close_all();
+}
+
+void Server::Loop::add_to(ServerResult& result) const {
+  for (const auto& service : services) {
+    const Counters& counters = service->counters();
+    result.opened += counters.opened.value();
+    result.messages += counters.messages_received.value();
+    result.payload_bytes += counters.payload_bytes_received.value();
+  }
+  result.closed += found.value_or(0) - cut;
+  result.cut += cut;
+}
+
+std::size_t Server::Loop::connections() const {
+  std::size_t sum = 0;
+  for (const auto& service : services) sum += service->connections();
+  return sum;
+}
+
+void Server::Loop::begin_stop(std::uint32_t deadline_ms) {
+  if (found) return;
+  found = connections();
+  for (auto& service : services) {
+    service->shut_down([this] {
+      if (connections() == 0) reactor->stop();
     });
   }
-  return {};
+  if (*found == 0) return reactor->stop();
+  reactor->after(deadline_ms, [this] { reactor->stop(); });
 }
 
 Error Server::add_loop(int index) {
@@ -122,13 +181,39 @@ Error Server::listen(Loop& loop, Fd& shared) {
   return loop.services.front()->listen(std::move(*fd));
 }
 
-void Server::stop() {
-  for (auto& loop : loops_) loop->reactor->stop();
+void Server::stop(std::uint32_t deadline_ms) {
+  for (auto& loop : loops_) {
+    if (deadline_ms == 0) {
+      loop->reactor->stop();
+    } else {
+      loop->reactor->post([loop = loop.get(), deadline_ms] { loop->begin_stop(deadline_ms); });
+    }
+  }
+}
+
+Error Server::watch_signals(net::Reactor& reactor) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  Fd fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!fd) return Error::from_os("signalfd", errno);
+  const auto readable = [](void* self, net::Watch& watch) { static_cast<Server*>(self)->signalled(watch); };
+  return reactor.add<net::Watch>(std::move(fd), readable, this) == nullptr ? reactor.last_error() : Error{};
+}
+
+void Server::signalled(net::Watch& watch) {
+  signalfd_siginfo info;
+  while (read(watch.native_fd(), &info, sizeof info) == sizeof info) {
+    stop(std::exchange(signal_deadline_ms_, 0).value_or(0));
+  }
 }
 
 void Server::wait() {
   for (auto& loop : loops_) {
     if (loop->thread.joinable()) loop->thread.join();
+    loop->add_to(result_);
   }
   loops_.clear();
   const bool has_path = !url_.empty() && !options_.unix_path.empty() && options_.unix_path.front() != '@';

@@ -14,7 +14,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -33,6 +35,19 @@ struct ServerOptions {
   int backlog = 4096;
   net::ReactorOptions reactor = {};
   ServiceOptions service = {};  // of every route that has no options of its own
+};
+
+inline constexpr std::string_view openmetrics_type =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+// What a server did, and how it ended.
+struct ServerResult {
+  std::uint64_t opened = 0;          // connections
+  std::uint64_t messages = 0;        // received
+  std::uint64_t payload_bytes = 0;   // of them
+  // Of the connections that stop() found:
+  std::uint64_t closed = 0;  // connections that ended by themselves or by the close handshake, all they had queued sent
+  std::uint64_t cut = 0;     // connections that had not when they were closed
 };
 
 class Server {
@@ -59,18 +74,39 @@ class Server {
     routes_.push_back({std::move(pattern), std::move(make), std::move(options)});
   }
 
-  // Listens, trying half a second while the port is in use, and starts the threads. When it returns without an error connections are accepted. Errors: those of
-  // Address, listen_stream and Reactor::create; nothing runs then.
+  // Before listen(): SIGINT and SIGTERM stop the server, gracefully within `deadline_ms`, a second one at once. They are
+  // blocked in the calling thread, and so in those it makes from then on.
+  void stop_on_signals(std::uint32_t deadline_ms) { signal_deadline_ms_ = deadline_ms; }
+
+  // Makes the reactors and listens, trying half a second while the port is in use; port() and url() tell. Connections
+  // wait until start() or run(). Errors: those of Address, listen_stream and Reactor::create; nothing is left then.
+  Error listen();
+
+  // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors.
   Error start();
 
-  // Any thread, also a handler's: the threads end after their turn. Connections are closed without a close frame.
-  void stop();
+  // Serves until stop(); the calling thread is that of the last reactor, so that one reactor needs no other thread,
+  // which makes every system call of it a little cheaper. Then as wait(). Errors: as start().
+  Error run();
+
+  // Any thread, also a handler's; not a signal's. With a deadline of 0 the threads end after their turn, and connections
+  // are closed without a close frame. Else listening ends at once, unfinished handshakes are refused with 503, every
+  // connection gets a close frame with 1001 behind what is queued for it, and what is not over when `deadline_ms`
+  // milliseconds have passed is cut.
+  void stop(std::uint32_t deadline_ms = 0);
+
   // Waits until the threads have closed what is left, with on_close, and ended. Not from a handler.
   void wait();
 
-  // After start(): the port, and the address as a URL, "ws://127.0.0.1:9001" or "ws+unix:/path".
+  // After wait() or run().
+  const ServerResult& result() const { return result_; }
+
+  // After listen(): the port, and the address as a URL, "ws://127.0.0.1:9001" or "ws+unix:/path".
   std::uint16_t port() const { return port_; }
   const std::string& url() const { return url_; }
+
+  // After listen(), any thread: all counters as OpenMetrics text, to be served as openmetrics_type.
+  std::string openmetrics() const;
 
   int threads() const { return static_cast<int>(loops_.size()); }
   net::Reactor& reactor(int index) { return *loops_[static_cast<std::size_t>(index)]->reactor; }
@@ -97,12 +133,21 @@ class Server {
     std::vector<std::unique_ptr<Service>> services;
     std::unique_ptr<net::Reactor> reactor;
     std::thread thread;
+    std::optional<std::size_t> found;  // connections when a graceful stop began
+    std::size_t cut = 0;
     ~Loop();
+    void run();
+    void begin_stop(std::uint32_t deadline_ms);
+    std::size_t connections() const;
+    void add_to(ServerResult& result) const;
   };
 
   Error check_port_is_free() const;
   Error add_loop(int index);
   Error listen(Loop& loop, Fd& shared);
+  Error watch_signals(net::Reactor& reactor);
+  void signalled(net::Watch& watch);
+  void start_threads(std::size_t count);
   void add_services(Loop& loop, int index);
   void adopt(Fd fd, std::string received, bool upgraded);
 
@@ -111,6 +156,9 @@ class Server {
   std::vector<std::unique_ptr<Loop>> loops_;
   std::uint16_t port_ = 0;
   std::string url_;
+  std::vector<std::string> route_names_;  // in the order of each loop's services
+  ServerResult result_;
+  std::optional<std::uint32_t> signal_deadline_ms_;
   std::atomic<unsigned> next_adopted_{0};
 };
 
@@ -123,9 +171,8 @@ template <class Factory>
 int serve(ServerOptions options, Factory factory) {
   Server server(std::move(options));
   server.route("", std::move(factory));
-  if (const Error error = server.start()) return report_failure(error);
-  server.wait();
-  return 0;
+  const Error error = server.run();
+  return error ? report_failure(error) : 0;
 }
 
 }  // namespace levada::ws

@@ -42,10 +42,15 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       allowed_origins_(options_.allowed_origins.begin(), options_.allowed_origins.end()),
       decoder_(decoder_options_, reactor.blocks()) {
   assert(subprotocols_.size() <= 255);
+  const MemoryBudget* budget = reactor_.budget();
+  if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
+    reactor_.add_relief([](void* self) { static_cast<Service*>(self)->relieve(); }, this);
+  }
 }
 
 Service::~Service() {
   assert(connections_ == 0);
+  reactor_.remove_relief(this);
 }
 
 Error Service::listen(Fd fd) {
@@ -83,6 +88,7 @@ Connection* Service::adopt_upgraded(Fd fd, Bytes received, void* user_data) {
 
 Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) {
   net::set_no_delay(fd.get());
+  if (options_.notsent_lowat_bytes != 0) net::set_notsent_lowat(fd.get(), options_.notsent_lowat_bytes);
   const auto phase = upgraded ? Connection::Phase::open : Connection::Phase::handshake;
   auto* connection = reactor_.add<Connection>(std::move(fd), *this, phase);
   if (connection == nullptr) {
@@ -101,7 +107,42 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
     std::memcpy(copy, received.data(), received.size());
     connection->on_receive({copy, received.size()}, nullptr);
   }
+  if (shutting_down_ && !connection->closed()) connection->shut_down();
   return connection;
+}
+
+void Service::shut_down(Task empty) {
+  shutting_down_ = true;
+  on_empty_ = std::move(empty);
+  reactor_.for_each([this](net::Endpoint& endpoint) {
+    const bool listens = endpoint.kind() == net::EndpointKind::listener;
+    if (listens && static_cast<net::Listener&>(endpoint).context() == this) endpoint.close();
+  });
+  for_each_endpoint([](Connection& connection) { connection.shut_down(); });
+}
+
+std::size_t Service::unfinished() {
+  std::size_t count = 0;
+  for_each_endpoint([&count](Connection& connection) { count += connection.is_over() ? 0 : 1; });
+  return count;
+}
+
+// The memory budget is exceeded: its policy takes the one connection that weighs most.
+void Service::relieve() {
+  constexpr std::size_t large_bytes = 64 * 1024;
+  const bool refuse = reactor_.budget()->policy() == BudgetPolicy::refuse_large;
+  Connection* heaviest = nullptr;
+  std::size_t most = refuse ? large_bytes : 0;
+  for_each_endpoint([&](Connection& connection) {
+    const std::size_t bytes = refuse ? connection.assembled_bytes() : connection.memory_bytes();
+    if (bytes <= most) return;
+    most = bytes;
+    heaviest = &connection;
+  });
+  if (heaviest == nullptr) return;
+  counters_.shed.add();
+  heaviest->fail(CloseCode::try_again_later, "over_budget", {Errc::over_budget, "receive"});
+  if (!refuse) heaviest->terminate();
 }
 
 Connection* Service::dial(const net::Address& address, const DialOptions& dial) {

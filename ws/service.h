@@ -13,9 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include <levada/core/task.h>
 #include <levada/net/reactor.h>
 #include <levada/net/socket.h>
 #include <levada/ws/connection.h>
+#include <levada/ws/counters.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/handshake.h>
 #include <levada/ws/http.h>
@@ -30,20 +32,38 @@ struct ServiceOptions {
   // ---- Receiving ----
   std::uint64_t max_message_bytes = std::uint64_t{16} << 20;  // beyond it the connection is closed with 1009
   std::uint32_t max_fragments = 131072;                       // of one message; beyond it 1008
+  // From the first byte of a message that is being assembled to its last, not counting the time in which reading is
+  // paused; beyond it 1008. In milliseconds; 0: no limit.
+  std::uint32_t message_timeout_ms = 300'000;
+  // Inside an unfinished message or frame at least this many bytes a second have to arrive, on average over each
+  // `rate_window_ms`; else 1008. 0: no limit.
+  std::uint32_t min_bytes_per_s = 0;
+  std::uint32_t rate_window_ms = 5'000;
+  std::uint16_t max_controls_per_s = 0;                       // pings and pongs; beyond it 1008. 0: no limit
   bool check_utf8 = true;                                     // of text; 1007
   bool auto_pong = true;                                      // answer pings
 
   // ---- Sending ----
-  // What may be queued on a connection, in bytes; a send beyond it is refused with SendStatus::full.
+  // What may be queued on a connection, in bytes, and what becomes of a message beyond it. Pings, pongs and the close
+  // frame may use `control_reserve_bytes` more; that sum is never exceeded.
   std::size_t max_buffered_bytes = std::size_t{64} << 20;
+  OutputPolicy output_policy = OutputPolicy::report;
   // While the peer does not take what is queued, and that is more than this, reading from it pauses, so that a peer
   // that only sends cannot fill the memory of one that answers. In bytes.
   std::size_t pause_above_bytes = std::size_t{1} << 20;
+  // TCP_NOTSENT_LOWAT: the kernel takes new bytes only while it holds fewer unsent ones than this, so that a peer that
+  // does not read shows early in buffered() and on_drain. In bytes; 0: the system's default.
+  std::uint32_t notsent_lowat_bytes = 0;
 
   // ---- Time, in milliseconds ----
   std::uint32_t handshake_timeout_ms = 10'000;  // from TCP's connection to the end of the opening handshake
   std::uint32_t close_timeout_ms =
       5'000;  // for the peer's part of the close handshake, and for the end of TCP
+  // 0 turns each of these off.
+  std::uint32_t ping_interval_ms = 60'000;   // ping when nothing was received for this long; at most an hour
+  std::uint32_t idle_timeout_ms = 180'000;   // close with 1001 when nothing was received for this long, no pong either
+  std::uint32_t write_timeout_ms = 60'000;   // cut when the peer has taken nothing for this long of what is queued
+  std::uint32_t max_lifetime_ms = 0;         // close with 1001 so long after the handshake
 
   // ---- Opening handshake, server ----
   HttpLimits http = {};                                  // 16 KiB and 100 fields; 431 beyond
@@ -53,6 +73,11 @@ struct ServiceOptions {
   std::vector<std::string> subprotocols = {};
   FieldList response_fields = {};  // written into every answer
 };
+
+// What pings, pongs and the close frame may use beyond ServiceOptions::max_buffered_bytes; the last part is the close
+// frame's alone.
+inline constexpr std::size_t control_reserve_bytes = 1024;
+inline constexpr std::size_t close_reserve_bytes = max_control_bytes + max_header_bytes;
 
 // A payload shorter than this is copied rather than framed in place: that costs less than one more segment.
 inline constexpr std::size_t copy_below_bytes = 512;
@@ -154,6 +179,11 @@ struct Pending {
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
   std::string subprotocol;  // negotiated, of a held handshake
+  // The clock of an unfinished message, in the reactor's milliseconds.
+  std::uint32_t began_ms = 0;
+  std::uint32_t window_began_ms = 0;
+  std::uint32_t paused_ms = 0;    // when reading was paused
+  std::uint64_t window_bytes = 0;  // received in this window
   Service* home = nullptr;  // whose free list it belongs to
   Pending* next_free = nullptr;
 };
@@ -203,7 +233,22 @@ class Service {
   // Connects and shakes hands: on_open or on_refused tells. nullptr when that could not even begin (last_error()).
   Connection* dial(const net::Address& address, const DialOptions& options);
 
+  // ---- Ending ----
+
+  // Stops listening, answers unfinished handshakes with 503 and closes every connection with 1001. Calls `empty`, if
+  // given, each time a connection is gone and none is left. What is adopted from now on is treated alike.
+  void shut_down(Task empty = {});
+
+  // Connections that would lose something if they were closed now: all but those whose close handshake is done and
+  // everything sent. Walks all endpoints of the reactor.
+  std::size_t unfinished();
+  // Connections that ended since shut_down() because their peer did not do its part in time.
+  std::size_t cut_by_shut_down() const { return cut_by_shut_down_; }
+
   // ---- State ----
+
+  // Any thread.
+  const Counters& counters() const { return counters_; }
 
   net::Reactor& reactor() const { return reactor_; }
   const ServiceOptions& options() const { return options_; }
@@ -222,6 +267,9 @@ class Service {
   friend class UpgradeTicket;
   friend class HttpExchange;
 
+  template <class Visit>
+  void for_each_endpoint(Visit&& visit);
+  void relieve();
   static void accepted(void* context, net::Listener& listener, Fd fd);
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
   Service* route(std::string_view path, Params& params);
@@ -247,14 +295,26 @@ class Service {
   std::vector<std::unique_ptr<Pending>> pendings_;
   Pending* free_pending_ = nullptr;
   std::size_t connections_ = 0;
+  bool shutting_down_ = false;
+  std::size_t cut_by_shut_down_ = 0;
+  Task on_empty_;
+  Counters counters_;
   Error last_error_;
 };
 
+// Every connection of this service, in whatever phase, that is not closed.
 template <class Visit>
-void Service::for_each(Visit&& visit) {
+void Service::for_each_endpoint(Visit&& visit) {
   reactor_.for_each([&](net::Endpoint& endpoint) {
     auto* connection = dynamic_cast<Connection*>(&endpoint);
-    if (connection != nullptr && &connection->service() == this && connection->is_open()) visit(*connection);
+    if (connection != nullptr && &connection->service() == this) visit(*connection);
+  });
+}
+
+template <class Visit>
+void Service::for_each(Visit&& visit) {
+  for_each_endpoint([&](Connection& connection) {
+    if (connection.is_open()) visit(connection);
   });
 }
 

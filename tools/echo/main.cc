@@ -1,10 +1,7 @@
 // levada-echo: a WebSocket echo server, with a page that tries it out.
-#include <pthread.h>
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <string>
-#include <vector>
 #include <CLI/CLI.hpp>
 
 #include <levada/tools/echo/page.h>
@@ -14,40 +11,51 @@ namespace {
 
 using namespace levada;
 
-// One reactor's counts; a cache line of its own, read when the reactor has stopped.
-struct alignas(64) Counts {
-  std::uint64_t connections = 0;
-  std::uint64_t messages = 0;
-  std::uint64_t bytes = 0;
-};
-
 class Echo {
  public:
-  explicit Echo(Counts& counts) : counts_(counts) {}
+  Echo(const ws::Server& server, bool metrics) : server_(server), metrics_(metrics) {}
 
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
-    const bool get = request.method() == "GET" || request.method() == "HEAD";
-    if (get && request.path() == "/")
-      return exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
-    if (get && request.path() == "/healthz") return exchange.respond(200, "text/plain", "ok\n");
+    if (request.method() != "GET" && request.method() != "HEAD") return;
+    if (request.path() == "/") exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
+    if (request.path() == "/healthz") exchange.respond(200, "text/plain", "ok\n");
+    if (request.path() == "/metrics" && metrics_) {
+      exchange.respond(200, ws::openmetrics_type, server_.openmetrics());
+    }
   }
-  void on_open(ws::Connection&) { counts_.connections++; }
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
-    counts_.messages++;
-    counts_.bytes += payload.size();
     connection.send(opcode, payload);
   }
 
  private:
-  Counts& counts_;
+  const ws::Server& server_;
+  bool metrics_;
 };
 
 struct Options {
   ws::ServerOptions server{.port = 9001};
   std::uint64_t max_message_bytes = std::uint64_t{64} << 20;
+  std::uint32_t stop_timeout_ms = 5'000;
+  bool metrics = false;
   bool quiet = false;
 };
+
+void add_limits(CLI::App& app, Options& options) {
+  ws::ServiceOptions& service = options.server.service;
+  const auto add = [&app](const char* name, auto& value, const char* help) {
+    app.add_option(name, value, help)->capture_default_str()->group("Limits, times in milliseconds, 0: none");
+  };
+  add("--idle-timeout", service.idle_timeout_ms, "close when nothing was received for so long");
+  add("--ping-interval", service.ping_interval_ms, "ping when nothing was received for so long");
+  add("--write-timeout", service.write_timeout_ms, "cut when the peer takes nothing for so long");
+  add("--lifetime", service.max_lifetime_ms, "close so long after the handshake");
+  add("--message-timeout", service.message_timeout_ms, "longest time for one message");
+  add("--min-rate", service.min_bytes_per_s, "least bytes a second inside a message");
+  add("--rate-window", service.rate_window_ms, "over which that is an average");
+  add("--max-controls", service.max_controls_per_s, "most pings and pongs a second");
+  add("--stop-timeout", options.stop_timeout_ms, "SIGINT and SIGTERM wait so long for connections to close");
+}
 
 bool parse(int argc, char** argv, Options& options, int& status) {
   CLI::App app("A WebSocket echo server.", "levada-echo");
@@ -68,6 +76,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
       ->capture_default_str();
   app.add_flag("--pin", options.server.pin, "bind each thread to a CPU");
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
+  app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
+  add_limits(app, options);
   app.add_flag("--quiet", options.quiet, "no summary at the end");
   try {
     app.parse(argc, argv);
@@ -88,16 +98,12 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   return true;
 }
 
-void print_summary(const std::vector<Counts>& counts) {
-  Counts sum;
-  for (const Counts& one : counts) {
-    sum.connections += one.connections;
-    sum.messages += one.messages;
-    sum.bytes += one.bytes;
-  }
-  std::printf("served %llu connections, %llu messages, %llu bytes\n",
-              static_cast<unsigned long long>(sum.connections), static_cast<unsigned long long>(sum.messages),
-              static_cast<unsigned long long>(sum.bytes));
+void print_summary(const ws::ServerResult& result) {
+  const auto number = [](std::uint64_t value) { return std::to_string(value); };
+  const std::string line = "served " + number(result.opened) + " connections, " + number(result.messages) +
+                           " messages, " + number(result.payload_bytes) + " bytes; at the end " +
+                           number(result.closed) + " connections closed, " + number(result.cut) + " cut\n";
+  std::fputs(line.c_str(), stdout);
 }
 
 }  // namespace
@@ -106,16 +112,11 @@ int main(int argc, char** argv) {
   Options options;
   int status = 0;
   if (!parse(argc, argv, options, status)) return status;
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
-  std::vector<Counts> counts(static_cast<std::size_t>(options.server.threads));
   ws::Server server(options.server);
-  server.route("", [&counts](int reactor) { return Echo(counts[static_cast<std::size_t>(reactor)]); });
-  if (const Error error = server.start()) return ws::report_failure(error);
+  server.route("", [&](int) { return Echo(server, options.metrics); });
+  server.stop_on_signals(options.stop_timeout_ms);
+  if (const Error error = server.listen()) return ws::report_failure(error);
   net::Reactor& reactor = server.reactor(0);
   std::printf("listening %s backend=%s threads=%d\n", server.url().c_str(),
               net::to_string(reactor.backend().kind()), server.threads());
@@ -123,10 +124,7 @@ int main(int argc, char** argv) {
     std::printf("fell back to epoll: %s\n", reactor.fallback_reason().c_str());
   std::fflush(stdout);
 
-  int signal = 0;
-  sigwait(&signals, &signal);
-  server.stop();
-  server.wait();
-  if (!options.quiet) print_summary(counts);
+  if (const Error error = server.run()) return ws::report_failure(error);
+  if (!options.quiet) print_summary(server.result());
   return 0;
 }

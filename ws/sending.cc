@@ -1,0 +1,171 @@
+// Sending on a Connection: what a message has to pass (admit) and how its frame is queued: framed where it lies, by
+// reference, or copied to the turn's memory.
+#include <cassert>
+#include <utility>
+
+#include <levada/ws/encoder.h>
+#include <levada/ws/service.h>
+
+namespace levada::ws {
+
+// The frame may be queued, or not: then this is what becomes of the message.
+inline SendStatus Connection::admit(std::size_t size, bool whole) {
+  if (buffered() + size <= service_->options_.max_buffered_bytes) return SendStatus::queued;
+  return refuse_to_queue(size, whole);
+}
+
+SendStatus Connection::refuse_to_queue(std::size_t size, bool whole) {
+  Counters& counters = service_->counters_;
+  const std::size_t limit = service_->options_.max_buffered_bytes;
+  switch (whole ? service_->options_.output_policy : OutputPolicy::report) {
+    case OutputPolicy::report:
+      break;
+    case OutputPolicy::drop_oldest:
+      if (size <= limit) counters.messages_dropped.add(drop_oldest(buffered() + size - limit));
+      if (buffered() + size <= limit) return SendStatus::queued;
+      [[fallthrough]];
+    case OutputPolicy::drop_newest:
+      counters.messages_dropped.add();
+      return SendStatus::dropped;
+    case OutputPolicy::close:
+      close(CloseCode::policy_violation, "too slow");
+      return SendStatus::closed;
+  }
+  counters.sends_refused.add();
+  report_when_drained();  // also when the kernel then takes everything at once
+  return SendStatus::full;
+}
+
+net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
+  if (service_->options_.output_policy != OutputPolicy::drop_oldest) return net::Mark::none;
+  const bool message = fin && !is_control(opcode) && opcode != Opcode::continuation;
+  return message ? net::Mark::message : net::Mark::kept;
+}
+
+SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin) {
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  assert(!fragmenting_ || opcode == Opcode::continuation);
+  const bool whole = fin && opcode != Opcode::continuation;
+  const SendStatus status = admit(frame_size(payload.size(), role() == Role::client), whole);
+  if (status != SendStatus::queued) return status;
+  service_->counters_.messages_sent.add();
+  const bool in_place = payload.size() >= copy_below_bytes && queue_in_place(opcode, payload, fin);
+  if (!in_place) queue_frame(opcode, payload, fin);
+  return status;
+}
+
+void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
+  const bool masked = role() == Role::client;
+  const std::size_t size = frame_size(payload.size(), masked);
+  std::uint8_t* out = reserve(size);
+  if (masked) {
+    write_masked_frame(out, opcode, payload, reactor().random().next_u32(), fin);
+  } else {
+    write_frame(out, opcode, payload, fin);
+  }
+  send_turn_memory({out, size}, mark_of(opcode, fin));
+}
+
+// Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
+bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
+  Decoded* const shown = service_->shown_;
+  if (shown == nullptr || payload.data() != shown->payload.data() || role() == Role::client) return false;
+  if (header_size_for(payload.size(), false) > shown->headroom) return false;
+  const Bytes frame = frame_in_place(shown->payload.data(), payload.size(), opcode, fin);
+  shown->headroom = 0;
+  if (shown->owner == nullptr) {
+    send_turn_memory(frame, mark_of(opcode, fin));
+  } else {
+    send_owned(frame, OwnerRef::share(shown->owner).release(), mark_of(opcode, fin));
+  }
+  return true;
+}
+
+SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  assert(!fragmenting_);
+  std::size_t length = 0;
+  for (const Bytes part : parts) length += part.size();
+  const bool masked = role() == Role::client;
+  const SendStatus status = admit(frame_size(length, masked));
+  if (status != SendStatus::queued) return status;
+  service_->counters_.messages_sent.add();
+  const MaskKey key = masked ? reactor().random().next_u32() : 0;
+  std::uint8_t* const out = reserve(frame_size(length, masked));
+  std::uint8_t* at =
+      out + write_header(out, {.opcode = opcode, .masked = masked, .key = key, .length = length});
+  std::size_t offset = 0;
+  for (const Bytes part : parts) {
+    mask_copy(at + offset, part, key, offset);
+    offset += part.size();
+  }
+  send_turn_memory({out, static_cast<std::size_t>(at - out) + length}, mark_of(opcode, true));
+  return status;
+}
+
+SendStatus Connection::send(const PreparedMessage& message) {
+  const Bytes frame = message.frame();
+  if (role() == Role::client) {
+    FrameHeader header;
+    const std::size_t size = parse_header(frame, header);
+    if (is_control(header.opcode)) return send_control(header.opcode, frame.subspan(size));
+    return send_frame(header.opcode, frame.subspan(size), true);
+  }
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  assert(!fragmenting_);
+  const auto opcode = static_cast<Opcode>(frame[0] & 0x0F);
+  if (is_control(opcode)) return send_control(opcode, frame.subspan(2));
+  const SendStatus status = admit(frame.size());
+  if (status != SendStatus::queued) return status;
+  service_->counters_.messages_sent.add();
+  if (frame.size() < copy_below_bytes) {
+    Stream::send(frame, mark_of(opcode, true));
+  } else {
+    send_owned(frame, message.share(), mark_of(opcode, true));
+  }
+  return status;
+}
+
+SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
+  if (role() == Role::client || payload.bytes().size() < copy_below_bytes)
+    return send(opcode, payload.bytes());
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  assert(!fragmenting_);
+  const std::size_t length = payload.bytes().size();
+  const SendStatus status = admit(frame_size(length, false));
+  if (status != SendStatus::queued) return status;
+  service_->counters_.messages_sent.add();
+  std::uint8_t* header = reserve(max_header_bytes);
+  send_turn_memory({header, write_header(header, {.opcode = opcode, .length = length})}, mark_of(opcode, true));
+  send_owned(payload.bytes(), payload.owner_.release());
+  return status;
+}
+
+SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
+  const SendStatus status = send_frame(fragmenting_ ? Opcode::continuation : opcode, piece, last);
+  if (status == SendStatus::queued) fragmenting_ = !last;
+  return status;
+}
+
+// Control frames may go beyond the limit for messages, but leave room for the close frame.
+SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
+  assert(payload.size() <= max_control_bytes);
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  constexpr std::size_t reserve_bytes = control_reserve_bytes - close_reserve_bytes;
+  const std::size_t size = frame_size(payload.size(), role() == Role::client);
+  if (buffered() + size > service_->options_.max_buffered_bytes + reserve_bytes) {
+    service_->counters_.controls_dropped.add();
+    return SendStatus::dropped;
+  }
+  queue_frame(opcode, payload, true);
+  return SendStatus::queued;
+}
+
+SendStatus Connection::ping(Bytes payload) {
+  return send_control(Opcode::ping, payload);
+}
+SendStatus Connection::pong(Bytes payload) {
+  return send_control(Opcode::pong, payload);
+}
+
+}  // namespace levada::ws
