@@ -6,14 +6,13 @@
 #include <sys/socket.h>
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 #include <vector>
 
 #include <levada/core/clock.h>
 #include <levada/core/fd.h>
+#include <levada/net/io_uring_buffers.h>
 #include <levada/net/io_uring_compat.h>
 #include <levada/net/reactor.h>
 #include <levada/net/socket.h>
@@ -23,7 +22,6 @@ namespace {
 
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 8192;
-constexpr std::uint16_t buffer_group = 0;
 constexpr int max_segments = 256;
 // A stream that received directly is asked for this much first: enough for the next header, little to copy.
 constexpr unsigned header_receive_bytes = 16384;
@@ -49,28 +47,13 @@ SlotId id_of(std::uint64_t data) {
           static_cast<std::uint32_t>(data >> 32)};
 }
 
+// Nobody waits for how it ends.
+void complete_silently(io_uring_sqe* request) {
+  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  request->user_data = tag(Operation::ignored, {});
+}
+
 }  // namespace
-
-class IoUringBackend;
-
-// One buffer of the ring. The backend holds one reference for as long as it may hand the buffer to the
-// kernel.
-class ReceiveBuffer : public Owner {
- public:
-  ReceiveBuffer(IoUringBackend& uring, std::uint8_t* data, std::uint16_t number)
-      : Owner(&ReceiveBuffer::give_back), uring_(uring), data_(data), number_(number) {}
-
- private:
-  friend class IoUringBackend;
-  static void give_back(Owner* owner);
-
-  IoUringBackend& uring_;
-  std::uint8_t* data_;
-  std::size_t used_ = 0;
-  std::uint16_t number_;
-  bool lent_ = false;  // the kernel and the backend are done with it, references are not
-  ReceiveBuffer* next_ = nullptr;
-};
 
 // A send that the next enter submits, and what became of it.
 struct Flight {
@@ -93,7 +76,7 @@ struct Completion {
 
 class IoUringBackend final : public Backend {
  public:
-  explicit IoUringBackend(Reactor& reactor) : reactor_(reactor) {}
+  explicit IoUringBackend(Reactor& reactor) : reactor_(reactor), buffers_(reactor) {}
   ~IoUringBackend() override;
   bool init();
 
@@ -109,10 +92,8 @@ class IoUringBackend final : public Backend {
   void shut_down(Stream& stream) override { ::shutdown(stream.fd_, SHUT_WR); }
   void wake() override;
   std::uint64_t now_ns() override { return monotonic_ns(); }
-  bool can_lend() const override;
+  bool can_lend() const override { return buffers_.can_lend(); }
   std::string describe() const override;
-
-  void take_back(ReceiveBuffer* buffer);
 
  private:
   void bind();
@@ -128,8 +109,6 @@ class IoUringBackend final : public Backend {
   void collect_completions();
   void retire_sends();
   void report_sends();
-  void retire_buffers();
-  void provide(ReceiveBuffer& buffer);
   void restart_starved();
 
   void handle(const Completion& completion);
@@ -139,7 +118,6 @@ class IoUringBackend final : public Backend {
   void handle_writable(const Completion& completion);
   void after_receive(Stream& stream, std::int32_t result);
   void receive_again(Stream& stream);
-  MutableBytes take_buffer(const Completion& completion, Owner*& memory);
   void release_orphan(std::uint64_t data);
   Stream* find_stream(std::uint64_t data) { return static_cast<Stream*>(reactor_.find(id_of(data))); }
 
@@ -150,15 +128,7 @@ class IoUringBackend final : public Backend {
   pthread_t thread_{};  // whom the ring belongs to once it is bound
   Fd event_;
 
-  io_uring_buf_ring* buffer_ring_ = nullptr;
-  bool incremental_ = false;
-  unsigned buffer_count_ = 0;
-  unsigned buffers_in_ring_ = 0;  // by the completions handled so far
-  std::size_t buffer_bytes_ = 0;
-  Block* buffer_memory_ = nullptr;
-  std::vector<std::unique_ptr<ReceiveBuffer>> buffers_;
-  std::vector<ReceiveBuffer*> finished_;  // the kernel is done with them; handlers of this turn may not be
-  std::atomic<ReceiveBuffer*> returned_{nullptr};
+  ReceiveRing buffers_;
 
   bool settle_first_ = false;  // something depends on how this turn's sends end
   std::vector<Flight> flights_;
@@ -167,11 +137,6 @@ class IoUringBackend final : public Backend {
   std::vector<Orphan> orphans_;
 };
 
-void ReceiveBuffer::give_back(Owner* owner) {
-  auto* buffer = static_cast<ReceiveBuffer*>(owner);
-  buffer->uring_.take_back(buffer);
-}
-
 // ---- Setting up ----
 
 bool IoUringBackend::init() {
@@ -179,26 +144,7 @@ bool IoUringBackend::init() {
   ring_made_ = true;
   event_ = Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!event_) return false;
-  incremental_ = io_uring_abilities().incremental;
-  const ReactorOptions& options = reactor_.options();
-  // Used up one message at a time, buffers have to be many; used up incrementally, they may be few and large.
-  const unsigned default_count = incremental_ ? 32 : 256;
-  const std::size_t default_bytes = incremental_ ? 32 * 1024 : 4096;
-  buffer_count_ =
-      std::bit_ceil(std::min(options.receive_buffers == 0 ? default_count : options.receive_buffers, 32768u));
-  buffer_bytes_ = options.receive_buffer_bytes == 0 ? default_bytes : options.receive_buffer_bytes;
-  int result = 0;
-  buffer_ring_ = make_buffer_ring(ring_, buffer_count_, buffer_group, incremental_, result);
-  if (buffer_ring_ == nullptr) return false;
-  buffer_memory_ = reactor_.blocks().allocate(buffer_count_ * buffer_bytes_);
-  // Resident from the start: no page fault while receiving, and a footprint that does not creep up with use.
-  std::memset(buffer_memory_->data(), 0, buffer_count_ * buffer_bytes_);
-  for (unsigned i = 0; i < buffer_count_; i++) {
-    buffers_.push_back(std::make_unique<ReceiveBuffer>(*this, buffer_memory_->data() + i * buffer_bytes_,
-                                                       static_cast<std::uint16_t>(i)));
-    provide(*buffers_.back());
-  }
-  finished_.reserve(buffer_count_);
+  if (!buffers_.make(ring_)) return false;
   completions_.reserve(completion_entries);  // grown by use otherwise, in the middle of the work
   flights_.reserve(completion_entries);
   starved_.reserve(completion_entries);
@@ -223,17 +169,16 @@ IoUringBackend::~IoUringBackend() {
     for (const Completion& completion : completions_) {
       if (operation_of(completion.data) == Operation::accept) const Fd nobody_wants_it(completion.result);
     }
-    if (buffer_ring_ != nullptr) free_buffer_ring(ring_, buffer_ring_, buffer_count_, buffer_group);
+    buffers_.free();
     io_uring_queue_exit(&ring_);
   }
-  if (buffer_memory_ != nullptr) buffer_memory_->drop_reference();
 }
 
 std::string IoUringBackend::describe() const {
-  return std::string("multishot accept and receive, ") + std::to_string(buffer_count_) + " buffers of " +
-         std::to_string(buffer_bytes_ / 1024) + " KiB" +
-         (incremental_ ? " used incrementally"
-                       : ", one receive each (the kernel cannot use them incrementally)");
+  const char* use = buffers_.incremental() ? " used incrementally"
+                                           : ", one receive each (the kernel cannot use them incrementally)";
+  return "multishot accept and receive, " + std::to_string(buffers_.count()) + " buffers of " +
+         std::to_string(buffers_.buffer_bytes() / 1024) + " KiB" + use;
 }
 
 void IoUringBackend::wake() {
@@ -262,7 +207,7 @@ void IoUringBackend::arm_receive(Stream& stream) {
     io_uring_prep_recv_multishot(request, stream.fd_, nullptr, 0, 0);
   }
   request->flags |= IOSQE_BUFFER_SELECT;
-  request->buf_group = buffer_group;
+  request->buf_group = ReceiveRing::group;
   request->user_data = tag(Operation::receive, stream.id());
   stream.armed_receive_ = true;
 }
@@ -292,8 +237,7 @@ void IoUringBackend::arm_poll(int fd, short events, Operation operation, SlotId 
 void IoUringBackend::cancel(Operation operation, SlotId id) {
   io_uring_sqe* request = next_request();
   io_uring_prep_cancel64(request, tag(operation, id), 0);
-  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
-  request->user_data = tag(Operation::ignored, {});
+  complete_silently(request);
 }
 
 Error IoUringBackend::start(Endpoint& endpoint) {
@@ -333,13 +277,11 @@ void IoUringBackend::stop(Endpoint& endpoint) {
   if (endpoint.armed_receive_ || endpoint.armed_writable_) {
     io_uring_sqe* request = next_request();
     io_uring_prep_cancel_fd(request, endpoint.fd_, IORING_ASYNC_CANCEL_ALL);
-    request->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    request->user_data = tag(Operation::ignored, {});
+    complete_silently(request);
   }
   io_uring_sqe* request = next_request();
   io_uring_prep_close(request, endpoint.fd_);
-  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
-  request->user_data = tag(Operation::ignored, {});
+  complete_silently(request);
   endpoint.fd_ = -1;
 }
 
@@ -444,13 +386,12 @@ void IoUringBackend::poll(int timeout_ms) {
   bind();
   flush();  // what was queued since the loop's flush
   // Streams that starve go on when buffers return, which happens behind the enter: then it must not wait.
-  const bool buffers_return = !finished_.empty() || returned_.load(std::memory_order_relaxed) != nullptr;
-  const bool settle = std::exchange(settle_first_, false) || (buffers_return && !starved_.empty());
+  const bool settle = std::exchange(settle_first_, false) || (!starved_.empty() && buffers_.can_retire());
   enter(settle ? 0 : timeout_ms);
   reactor_.begin_turn();
   collect_completions();
   retire_sends();
-  retire_buffers();
+  if (buffers_.retire() && !starved_.empty()) restart_starved();
   reactor_.end_turn();
   report_sends();
   for (const Completion& completion : completions_) handle(completion);
@@ -548,23 +489,10 @@ void IoUringBackend::handle_accept(const Completion& completion) {
   if (!listener->closed() && !listener->armed_receive_ && !listener->paused_) arm_accept(*listener);
 }
 
-MutableBytes IoUringBackend::take_buffer(const Completion& completion, Owner*& memory) {
-  if ((completion.flags & IORING_CQE_F_BUFFER) == 0) return {};
-  ReceiveBuffer& buffer = *buffers_[completion.flags >> IORING_CQE_BUFFER_SHIFT];
-  const auto size = static_cast<std::size_t>(std::max(completion.result, 0));
-  const MutableBytes bytes{buffer.data_ + buffer.used_, size};
-  buffer.used_ += size;
-  if (!incremental_ || (completion.flags & completion_buffer_more) == 0) {
-    finished_.push_back(&buffer);
-    buffers_in_ring_--;
-  }
-  memory = &buffer;
-  return bytes;
-}
-
 void IoUringBackend::handle_receive(const Completion& completion) {
   Owner* memory = nullptr;
-  const MutableBytes bytes = take_buffer(completion, memory);  // also for a stream that is gone
+  const MutableBytes bytes =
+      buffers_.take(completion.result, completion.flags, memory);  // also for a stream that is gone
   Stream* stream = find_stream(completion.data);
   if (stream == nullptr) return;
   if ((completion.flags & IORING_CQE_F_MORE) == 0) stream->armed_receive_ = false;
@@ -597,7 +525,7 @@ void IoUringBackend::after_receive(Stream& stream, std::int32_t result) {
     return reactor_.ended(stream, Error::from_os("recv", -result));
   }
   // Buffers may have come back since the kernel found none.
-  if (result == -ENOBUFS && buffers_in_ring_ == 0 && !stream.direct_ && !stream.starved_) {
+  if (result == -ENOBUFS && buffers_.empty() && !stream.direct_ && !stream.starved_) {
     stream.starved_ = true;
     starved_.push_back(stream.id());
   }
@@ -626,54 +554,6 @@ void IoUringBackend::handle_writable(const Completion& completion) {
 
 void IoUringBackend::release_orphan(std::uint64_t data) {
   std::erase_if(orphans_, [data](const Orphan& orphan) { return orphan.data == data; });
-}
-
-// ---- Receive buffers ----
-
-// Half of the ring stays the kernel's, whatever handlers keep: without any, nothing is received.
-bool IoUringBackend::can_lend() const {
-  const auto lent = std::count_if(buffers_.begin(), buffers_.end(), [](const auto& buffer) {
-    return buffer->references() > 1 || buffer->lent_;
-  });
-  return static_cast<unsigned>(lent) < buffer_count_ / 2;
-}
-
-void IoUringBackend::provide(ReceiveBuffer& buffer) {
-  buffer.used_ = 0;
-  buffer.lent_ = false;
-  io_uring_buf_ring_add(buffer_ring_, buffer.data_, static_cast<unsigned>(buffer_bytes_), buffer.number_,
-                        io_uring_buf_ring_mask(buffer_count_), 0);
-  io_uring_buf_ring_advance(buffer_ring_, 1);
-  buffers_in_ring_++;
-}
-
-// Gives the buffers of the last turn back to the kernel, but those that somebody still refers to.
-void IoUringBackend::retire_buffers() {
-  bool provided = false;
-  for (ReceiveBuffer* buffer : finished_) {
-    if (buffer->references() == 1) {
-      provide(*buffer);
-      provided = true;
-    } else {
-      buffer->lent_ = true;
-      buffer->drop_reference();  // comes back through take_back()
-    }
-  }
-  finished_.clear();
-  ReceiveBuffer* buffer = returned_.exchange(nullptr, std::memory_order_acquire);
-  while (buffer != nullptr) {
-    provide(*std::exchange(buffer, buffer->next_));
-    provided = true;
-  }
-  if (provided && !starved_.empty()) restart_starved();
-}
-
-void IoUringBackend::take_back(ReceiveBuffer* buffer) {
-  buffer->next_ = returned_.load(std::memory_order_relaxed);
-  while (!returned_.compare_exchange_weak(buffer->next_, buffer, std::memory_order_release,
-                                          std::memory_order_relaxed)) {
-  }
-  if (!reactor_.on_own_thread()) wake();
 }
 
 void IoUringBackend::restart_starved() {

@@ -1,18 +1,19 @@
 // The io_uring backend.
 //
 // Model: one ring for a reactor, driven with one io_uring_enter a turn (DEFER_TASKRUN, SINGLE_ISSUER).
-// - Listeners accept and streams receive by one multishot request each; bytes arrive in a ring of provided
-// buffers that
-//   are consumed incrementally where the kernel can (many messages a buffer), else one message each.
-// - A send never waits in the kernel. With MSG_DONTWAIT | MSG_WAITALL it ends inside the enter that submits
-// it: in
-//   full, without a completion (IOSQE_CQE_SKIP_SUCCESS), or with a completion that says how far it came. So
-//   memory is never held by the kernel after the enter, sends of one stream cannot overtake each other, and
-//   the turn's memory can be used again at once. The rest of a partial send waits for a poll for room.
-// - A large message is received by single requests straight into its own memory (receive_directly).
-// Invariants: a completion is matched by slot and generation, so a late one for a closed endpoint does
-// nothing but give its buffer back; a stream has at most one receive request; a buffer is either in the ring,
-// or finished and waiting for the end of the turn, or held by references.
+//
+// Listeners accept and streams receive by one multishot request each; bytes arrive in a ring of provided buffers
+// (io_uring_buffers.h) that are consumed incrementally where the kernel can, else one message each.
+//
+// A send never waits in the kernel. With MSG_DONTWAIT | MSG_WAITALL it ends inside the enter that submits it: in full,
+// without a completion (IOSQE_CQE_SKIP_SUCCESS), or with one that says how far it came. So memory is never held by the
+// kernel after the enter, sends of one stream cannot overtake each other, and the turn's memory can be used again at
+// once. The rest of a partial send waits for a poll for room.
+//
+// A large message is received by single requests straight into its own memory (receive_directly).
+//
+// Invariants: a completion is matched by slot and generation, so a late one for a closed endpoint does nothing but give
+// its buffer back; a stream has at most one receive request.
 #pragma once
 
 #include <memory>

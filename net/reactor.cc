@@ -290,7 +290,8 @@ void Reactor::unlink_closed_dirty() {
 void Reactor::accepted(Listener& listener, Fd fd) {
   counters_.accepted.add();
   listener.accept_(listener.context_, listener, std::move(fd));
-  if (!listener.closed() && accepting_is_over_budget()) accept_failed(listener, {Errc::over_budget, "accept"});
+  if (!listener.closed() && accepting_is_over_budget())
+    accept_failed(listener, {Errc::over_budget, "accept"});
 }
 
 bool Reactor::accepting_is_over_budget() const {

@@ -49,8 +49,8 @@ void SendQueue::append_new(SegmentPool& pool, Bytes view, Owner* owner, Mark mar
 void SendQueue::append_part(SegmentPool& pool, Bytes part, OwnerRef reference, Mark mark) {
   assert(part.size() <= ~bytes_);
   bytes_ += static_cast<std::uint32_t>(part.size());
-  if (mark == Mark::none && tail_ != nullptr && tail_->owner == reference.get() && tail_->data + tail_->size == part.data() &&
-      tail_->size + part.size() <= max_segment_bytes) {
+  if (mark == Mark::none && tail_ != nullptr && tail_->owner == reference.get() &&
+      tail_->data + tail_->size == part.data() && tail_->size + part.size() <= max_segment_bytes) {
     tail_->size += static_cast<std::uint32_t>(part.size());
     return;
   }
@@ -101,7 +101,8 @@ void SendQueue::spill(SegmentPool& pool, BlockPool& blocks) {
     } else {
       // One block for what is left of this turn, but not for what others own.
       constexpr std::size_t usual_bytes = 4096;
-      if (segment->owner == nullptr) move_to_block(*segment, blocks.allocate(std::max<std::size_t>(size, std::min(left, usual_bytes))));
+      if (segment->owner == nullptr)
+        move_to_block(*segment, blocks.allocate(std::max<std::size_t>(size, std::min(left, usual_bytes))));
       push(segment);
     }
     left -= size;
@@ -114,7 +115,9 @@ void SendQueue::move_to_block(Segment& segment, Block* block) {
   std::memcpy(block->data(), segment.data, segment.size);
   segment.data = block->data();
   segment.owner = block;
-  segment.room = static_cast<std::uint32_t>(std::min<std::size_t>(block->capacity() - segment.size, max_room)) & max_room;
+  segment.room =
+      static_cast<std::uint32_t>(std::min<std::size_t>(block->capacity() - segment.size, max_room)) &
+      max_room;
 }
 
 // Returns whether the last segment has become longer by it; a marked one stays for itself.
@@ -135,7 +138,9 @@ bool SendQueue::move_behind_tail(Segment& segment) {
 }
 
 std::size_t SendQueue::drop_oldest(SegmentPool& pool, std::size_t size) {
-  const auto is = [](const Segment* segment, Mark mark) { return segment->mark == static_cast<unsigned>(mark); };
+  const auto is = [](const Segment* segment, Mark mark) {
+    return segment->mark == static_cast<unsigned>(mark);
+  };
   std::size_t dropped = 0;
   std::size_t freed = 0;
   Segment** link = &head_;

@@ -80,7 +80,8 @@ class SendQueue {
   // reference is taken over. A view without a mark that continues the last segment in memory makes that one longer.
   // Queuing 4 GiB or more in all is the caller's mistake.
   void append(SegmentPool& pool, Bytes view, Owner* owner = nullptr, Mark mark = Mark::none) {
-    if (owner == nullptr && mark == Mark::none && continues_tail(view)) {  // small messages of one turn, one after the other
+    if (owner == nullptr && mark == Mark::none &&
+        continues_tail(view)) {  // small messages of one turn, one after the other
       tail_->size += static_cast<std::uint32_t>(view.size());
       bytes_ += static_cast<std::uint32_t>(view.size());
     } else {

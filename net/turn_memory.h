@@ -28,8 +28,7 @@ class TurnMemory {
 
   // `size` bytes, unaligned, that live until reset().
   std::uint8_t* allocate(std::size_t size) {
-    if (size > static_cast<std::size_t>(end_ - next_))
-      start_for(size);
+    if (size > static_cast<std::size_t>(end_ - next_)) start_for(size);
     std::uint8_t* memory = next_;
     next_ += size;
     return memory;

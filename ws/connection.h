@@ -35,7 +35,7 @@ struct Pending;
 
 enum class SendStatus : std::uint8_t {
   queued,
-  full,     // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain will follow
+  full,  // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain will follow
   dropped,  // the same, and the policy is to drop it (or it is a ping or pong)
   closed,   // the connection is not open (any more)
 };

@@ -86,7 +86,8 @@ bool Connection::check_message(std::uint32_t now) {
     fail(CloseCode::policy_violation, "message_timeout", error);
     return false;
   }
-  if (options.min_bytes_per_s == 0 || left(now, pending_->window_began_ms, options.rate_window_ms) != 0) return true;
+  if (options.min_bytes_per_s == 0 || left(now, pending_->window_began_ms, options.rate_window_ms) != 0)
+    return true;
   const std::uint64_t wanted =
       std::uint64_t{options.min_bytes_per_s} * options.rate_window_ms / milliseconds_per_second;
   if (pending_->window_bytes < wanted) {

@@ -14,7 +14,8 @@ class Text {
  public:
   void family(const char* name, const char* type, const char* help) {
     name_ = name;
-    text_ += std::string("# TYPE levada_") + name + ' ' + type + "\n# HELP levada_" + name + ' ' + help + '\n';
+    text_ +=
+        std::string("# TYPE levada_") + name + ' ' + type + "\n# HELP levada_" + name + ' ' + help + '\n';
   }
   void sample(const char* suffix, const std::string& labels, const std::string& value) {
     text_ += std::string("levada_") + name_ + suffix + '{' + labels + "} " + value + '\n';
@@ -49,7 +50,7 @@ class Text {
 struct ReactorFamily {
   const char* name;
   const char* help;
-  Counter net::ReactorCounters::* counter;
+  Counter net::ReactorCounters::*counter;
 };
 constexpr ReactorFamily reactor_families[] = {
     {"turns", "Turns of the loop.", &net::ReactorCounters::turns},
@@ -64,7 +65,7 @@ constexpr ReactorFamily reactor_families[] = {
 struct ServiceFamily {
   const char* name;
   const char* help;
-  Counter Counters::* counter;
+  Counter Counters::*counter;
 };
 constexpr ServiceFamily service_families[] = {
     {"connections_opened", "Connections whose handshake was accepted.", &Counters::opened},
@@ -109,7 +110,8 @@ std::string Server::openmetrics() const {
       text.sample("_total", labels, (loop.reactor->counters().*family.counter).value());
     });
   }
-  text.family("handler_latency_seconds", "histogram", "From the end of the wait to the handler, of one receive in 16.");
+  text.family("handler_latency_seconds", "histogram",
+              "From the end of the wait to the handler, of one receive in 16.");
   each_reactor([&](const std::string& labels, const Loop& loop) {
     text.histogram(labels, loop.reactor->counters().latency);
   });
@@ -132,7 +134,8 @@ std::string Server::openmetrics() const {
     }
   });
   text.family("round_trip_seconds", "histogram", "Round trips of keepalive pings.");
-  each_service([&](const std::string& labels, const Counters& counters) { text.histogram(labels, counters.rtt); });
+  each_service(
+      [&](const std::string& labels, const Counters& counters) { text.histogram(labels, counters.rtt); });
   if (const MemoryBudget* budget = options_.reactor.budget.get()) {
     text.family("memory_used_bytes", "gauge", "Memory counted by the budget.");
     text.sample("", "", budget->used_bytes());

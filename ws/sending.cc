@@ -136,7 +136,8 @@ SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
   std::uint8_t* header = reserve(max_header_bytes);
-  send_turn_memory({header, write_header(header, {.opcode = opcode, .length = length})}, mark_of(opcode, true));
+  send_turn_memory({header, write_header(header, {.opcode = opcode, .length = length})},
+                   mark_of(opcode, true));
   send_owned(payload.bytes(), payload.owner_.release());
   return status;
 }

@@ -42,12 +42,13 @@ inline constexpr std::string_view openmetrics_type =
 
 // What a server did, and how it ended.
 struct ServerResult {
-  std::uint64_t opened = 0;          // connections
-  std::uint64_t messages = 0;        // received
-  std::uint64_t payload_bytes = 0;   // of them
+  std::uint64_t opened = 0;         // connections
+  std::uint64_t messages = 0;       // received
+  std::uint64_t payload_bytes = 0;  // of them
   // Of the connections that stop() found:
-  std::uint64_t closed = 0;  // connections that ended by themselves or by the close handshake, all they had queued sent
-  std::uint64_t cut = 0;     // connections that had not when they were closed
+  std::uint64_t closed =
+      0;  // connections that ended by themselves or by the close handshake, all they had queued sent
+  std::uint64_t cut = 0;  // connections that had not when they were closed
 };
 
 class Server {

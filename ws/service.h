@@ -39,9 +39,9 @@ struct ServiceOptions {
   // `rate_window_ms`; else 1008. 0: no limit.
   std::uint32_t min_bytes_per_s = 0;
   std::uint32_t rate_window_ms = 5'000;
-  std::uint16_t max_controls_per_s = 0;                       // pings and pongs; beyond it 1008. 0: no limit
-  bool check_utf8 = true;                                     // of text; 1007
-  bool auto_pong = true;                                      // answer pings
+  std::uint16_t max_controls_per_s = 0;  // pings and pongs; beyond it 1008. 0: no limit
+  bool check_utf8 = true;                // of text; 1007
+  bool auto_pong = true;                 // answer pings
 
   // ---- Sending ----
   // What may be queued on a connection, in bytes, and what becomes of a message beyond it. Pings, pongs and the close
@@ -60,10 +60,12 @@ struct ServiceOptions {
   std::uint32_t close_timeout_ms =
       5'000;  // for the peer's part of the close handshake, and for the end of TCP
   // 0 turns each of these off.
-  std::uint32_t ping_interval_ms = 60'000;   // ping when nothing was received for this long; at most an hour
-  std::uint32_t idle_timeout_ms = 180'000;   // close with 1001 when nothing was received for this long, no pong either
-  std::uint32_t write_timeout_ms = 60'000;   // cut when the peer has taken nothing for this long of what is queued
-  std::uint32_t max_lifetime_ms = 0;         // close with 1001 so long after the handshake
+  std::uint32_t ping_interval_ms = 60'000;  // ping when nothing was received for this long; at most an hour
+  std::uint32_t idle_timeout_ms =
+      180'000;  // close with 1001 when nothing was received for this long, no pong either
+  std::uint32_t write_timeout_ms =
+      60'000;                         // cut when the peer has taken nothing for this long of what is queued
+  std::uint32_t max_lifetime_ms = 0;  // close with 1001 so long after the handshake
 
   // ---- Opening handshake, server ----
   HttpLimits http = {};                                  // 16 KiB and 100 fields; 431 beyond
@@ -182,9 +184,9 @@ struct Pending {
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
-  std::uint32_t paused_ms = 0;    // when reading was paused
+  std::uint32_t paused_ms = 0;     // when reading was paused
   std::uint64_t window_bytes = 0;  // received in this window
-  Service* home = nullptr;  // whose free list it belongs to
+  Service* home = nullptr;         // whose free list it belongs to
   Pending* next_free = nullptr;
 };
 
