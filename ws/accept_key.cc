@@ -13,6 +13,8 @@
 #include <cassert>
 #include <cstring>
 
+#include <levada/core/base64.h>
+
 namespace levada::ws {
 namespace {
 
@@ -21,7 +23,6 @@ using Block = std::array<std::uint32_t, 16>;     // big-endian words, in the mac
 using Schedule = std::array<std::uint32_t, 80>;  // FIPS 180-4 section 6.1.2
 
 constexpr std::string_view guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr State initial_state = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
 constexpr std::array<std::uint32_t, 4> round_constants = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
 constexpr std::uint32_t text_bits = (websocket_key_size + guid.size()) * 8;
@@ -206,26 +207,6 @@ constexpr bool has_sha_ni = false;
 
 #endif
 
-// The four characters for the three bytes in `bits` (RFC 4648 section 4).
-void put_group(std::uint32_t bits, char* out) {
-  out[0] = alphabet[bits >> 18 & 63];
-  out[1] = alphabet[bits >> 12 & 63];
-  out[2] = alphabet[bits >> 6 & 63];
-  out[3] = alphabet[bits & 63];
-}
-
-// `out` has room for the four characters of every three bytes begun; a last group that is not full ends in
-// '='.
-void encode_base64(std::span<const std::uint8_t> in, char* out) {
-  for (; in.size() >= 3; in = in.subspan(3), out += 4) {
-    put_group(std::uint32_t{in[0]} << 16 | std::uint32_t{in[1]} << 8 | in[2], out);
-  }
-  if (in.empty()) return;
-  put_group(std::uint32_t{in[0]} << 16 | (in.size() == 2 ? std::uint32_t{in[1]} << 8 : 0), out);
-  if (in.size() == 1) out[2] = '=';
-  out[3] = '=';
-}
-
 AcceptKey encode(const State& state) {
   std::array<std::uint8_t, 20> digest;
   for (std::size_t i = 0; i < state.size(); ++i) {
@@ -239,7 +220,7 @@ AcceptKey encode(const State& state) {
 
 constexpr auto is_base64 = [] {
   std::array<bool, 256> table{};
-  for (const char c : alphabet) table[static_cast<unsigned char>(c)] = true;
+  for (const char c : base64_alphabet) table[static_cast<unsigned char>(c)] = true;
   return table;
 }();
 

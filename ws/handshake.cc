@@ -1,11 +1,14 @@
 #include <levada/ws/handshake.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
+
+#include <levada/ws/writer.h>
 
 namespace levada::ws {
 namespace {
+
+using detail::Writer;
 
 constexpr std::string_view version_number = "13";
 
@@ -87,39 +90,6 @@ bool is_listed(const Origin& origin, std::span<const std::string_view> list) {
 }
 
 // ---- Writing ----
-
-// Appends to the caller's bytes; beyond their end it only counts, so that the same code writes and measures.
-class Writer {
- public:
-  explicit Writer(MutableBytes out) : out_(out) {}
-
-  void put(std::string_view text) {
-    if (text.size() <= out_.size() - std::min(size_, out_.size()) && !text.empty()) {
-      std::memcpy(out_.data() + size_, text.data(), text.size());
-    }
-    size_ += text.size();
-  }
-
-  void put_number(std::size_t number) {
-    char digits[20];
-    const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
-    put({digits, static_cast<std::size_t>(end - digits)});
-  }
-
-  void put_field(std::string_view name, std::string_view value) {
-    put(name);
-    put(": ");
-    put(value);
-    put("\r\n");
-  }
-
-  std::size_t size() const { return size_; }
-  std::size_t written() const { return size_ <= out_.size() ? size_ : 0; }
-
- private:
-  MutableBytes out_;
-  std::size_t size_ = 0;
-};
 
 // The caller's fields, but those that would break the message or contradict what the writer says itself.
 void put_fields(Writer& writer, std::span<const HttpField> fields) {

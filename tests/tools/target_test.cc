@@ -61,10 +61,13 @@ TEST_CASE("URLs that cannot be served are refused with a reason") {
   CHECK(refuse("example.com:9001").find("must begin with ws://") != std::string::npos);
   CHECK(refuse("ws://example.com/#top").find("fragment") != std::string::npos);
   CHECK(refuse("ws://user@example.com/").find("user name") != std::string::npos);
-  for (const char* url : {"ws://", "ws:///path", "ws://:9001/", "ws://[::1", "ws://[::1]x:1/", "ws://::1/"}) {
+  for (const char* url : {"ws://", "ws:///path", "ws://:9001/", "ws://::1/"}) {
     CHECK_MESSAGE(refuse(url).find("no host") != std::string::npos, url);
   }
-  for (const char* url : {"ws://h:0/", "ws://h:65536/", "ws://h:x/", "ws://h:/", "ws://h:1x/"}) {
+  for (const char* url : {"ws://[::1", "ws://[::1]x:1/"}) {
+    CHECK_MESSAGE(refuse(url).find("in brackets") != std::string::npos, url);
+  }
+  for (const char* url : {"ws://h:0/", "ws://h:65536/", "ws://h:x/", "ws://h:1x/"}) {
     CHECK_MESSAGE(refuse(url).find("port") != std::string::npos, url);
   }
   for (const char* url : {"ws+unix:", "ws+unix:/", "ws+unix:relative"}) {
