@@ -40,6 +40,10 @@ class Backend {
   // Stops all of it for good and closes the descriptor.
   virtual void stop(Endpoint& endpoint) = 0;
 
+  // Forgets a stream whose connection was just made (from on_connected(), before it receives or sends) and returns its
+  // descriptor, open.
+  virtual Fd release(Stream& stream) = 0;
+
   // Follow changes of paused_ and direct_.
   virtual void pause(Endpoint& endpoint) = 0;
   virtual void resume(Endpoint& endpoint) = 0;

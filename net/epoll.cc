@@ -81,6 +81,11 @@ void EpollBackend::stop(Endpoint& endpoint) {
   endpoint.fd_ = -1;
 }
 
+Fd EpollBackend::release(Stream& stream) {
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, stream.fd_, nullptr);
+  return Fd(std::exchange(stream.fd_, -1));
+}
+
 void EpollBackend::update(Endpoint& endpoint) {
   epoll_event event{.events = interest(endpoint), .data = {.u64 = endpoint.id().packed()}};
   if (endpoint.kind() == EndpointKind::listener) {  // EPOLLEXCLUSIVE forbids EPOLL_CTL_MOD

@@ -23,6 +23,7 @@ class EpollBackend final : public Backend {
   BackendKind kind() const override { return BackendKind::epoll; }
   Error start(Endpoint& endpoint) override;
   void stop(Endpoint& endpoint) override;
+  Fd release(Stream& stream) override;
   void pause(Endpoint& endpoint) override { update(endpoint); }
   void resume(Endpoint& endpoint) override { update(endpoint); }
   void set_direct(Stream&) override {}

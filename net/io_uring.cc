@@ -83,6 +83,8 @@ class IoUringBackend final : public Backend {
   BackendKind kind() const override { return BackendKind::io_uring; }
   Error start(Endpoint& endpoint) override;
   void stop(Endpoint& endpoint) override;
+  // Nothing but the poll that has just ended was under way.
+  Fd release(Stream& stream) override { return Fd(std::exchange(stream.fd_, -1)); }
   void pause(Endpoint& endpoint) override;
   void resume(Endpoint& endpoint) override;
   void set_direct(Stream& stream) override;

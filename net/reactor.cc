@@ -102,6 +102,13 @@ void Stream::resume() {
   reactor().backend().resume(*this);
 }
 
+Fd Stream::release() {
+  assert(!closed_ && !connecting_ && queue_.empty() && !finishing_);
+  Fd fd = reactor().backend().release(*this);
+  close();
+  return fd;
+}
+
 void Stream::receive_directly(bool on) {
   if (closed_ || direct_ == on) return;
   direct_ = on;
@@ -257,7 +264,7 @@ void Reactor::close(Endpoint& endpoint) {
   assert(on_own_thread());
   endpoint.closed_ = true;
   timers_.cancel(endpoint);
-  if (endpoint.kind() != EndpointKind::alarm) backend_->stop(endpoint);
+  if (endpoint.fd_ >= 0) backend_->stop(endpoint);
   closed_.push_back(endpoint.id_.index);
 }
 

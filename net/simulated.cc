@@ -192,6 +192,11 @@ void SimulatedBackend::stop(Endpoint& endpoint) {
   simulation_.close(*socket);
 }
 
+Fd SimulatedBackend::release(Stream& stream) {
+  simulation_.find(stream.fd_)->endpoint = {};
+  return Fd(std::exchange(stream.fd_, -1));
+}
+
 void SimulatedBackend::shut_down(Stream& stream) {
   Socket& socket = *simulation_.find(stream.fd_);
   simulation_.record(Operation::shut_down, socket, 0);

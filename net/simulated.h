@@ -187,6 +187,7 @@ class SimulatedBackend final : public Backend {
   BackendKind kind() const override { return BackendKind::simulated; }
   Error start(Endpoint& endpoint) override;
   void stop(Endpoint& endpoint) override;
+  Fd release(Stream& stream) override;
   void pause(Endpoint&) override {}
   void resume(Endpoint&) override {}
   void set_direct(Stream&) override {}

@@ -75,9 +75,12 @@ class Stream : public Endpoint {
   }
   // A connection attempt succeeded; a failed one gives on_end().
   virtual void on_connected() {}
+  // From on_connected() only, before anything is sent: closes the stream, but not the connection, whose descriptor the
+  // caller gets, to make another endpoint of it.
+  Fd release();
+
   // The kernel took less than was queued; it will say when it has room. Must not send.
-  virtual void on_blocked() {}
-  // The queue is empty after it had been blocked.
+  virtual void on_blocked() {}  // The queue is empty after it had been blocked.
   virtual void on_drained() {}
   // Where to receive while receive_directly(true) is set; must not be empty then.
   virtual ReceiveTarget receive_target() { return {}; }
