@@ -80,7 +80,8 @@ class Stream : public Endpoint {
   Fd release();
 
   // The kernel took less than was queued; it will say when it has room. Must not send.
-  virtual void on_blocked() {}  // The queue is empty after it had been blocked.
+  virtual void on_blocked() {}
+  // The queue is empty after it had been blocked.
   virtual void on_drained() {}
   // Where to receive while receive_directly(true) is set; must not be empty then.
   virtual ReceiveTarget receive_target() { return {}; }

@@ -39,7 +39,7 @@ void require_plausible(const ProxyProtocolParser& parser, Bytes header) {
   if (parser.version() == 1) {
     require(header.size() <= 107 && to_text(header).ends_with("\r\n"));
   } else {
-    require(header.size() == 16u + (header[14] << 8 | header[15]));
+    require(header.size() == 16 + (std::size_t{header[14]} << 8 | header[15]));
   }
   if (!parser.has_addresses()) return;
   require(parser.source().family() == parser.destination().family());

@@ -1,8 +1,6 @@
 #include <levada/tools/load/target.h>
 
-#include <netdb.h>
-#include <cstring>
-
+#include <levada/net/resolver.h>
 #include <levada/ws/url.h>
 
 namespace levada::load {
@@ -38,17 +36,12 @@ bool resolve(const Target& target, net::Address& address, std::string& why) {
     why = "the Unix socket's path is too long";
     return false;
   }
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int status = getaddrinfo(target.host.c_str(), std::to_string(target.port).c_str(), &hints, &found);
-  if (status != 0) {
-    why = "cannot resolve " + target.host + ": " + gai_strerror(status);
+  auto found = net::resolve_blocking(target.host, target.port);
+  if (!found) {
+    why = "cannot resolve " + target.host + ": " + found.error().message();
     return false;
   }
-  std::memcpy(address.get(), found->ai_addr, found->ai_addrlen);
-  address.set_size(found->ai_addrlen);
-  freeaddrinfo(found);
+  address = found->front();
   return true;
 }
 

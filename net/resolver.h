@@ -1,0 +1,86 @@
+// Resolver: host names to addresses, without blocking the reactor's thread.
+//
+// Model: a Resolver belongs to a reactor. What can be answered without asking anybody (numeric addresses, localhost) is;
+// the rest goes through a bounded queue to one thread, made when it is first needed, which calls getaddrinfo() and posts
+// the answer back. A query is an endpoint of the reactor, named by its SlotId: it carries the deadline, and an answer for
+// a query that is gone is dropped. Nobody waits for a getaddrinfo() that hangs: not a query, and not the destructor; its
+// thread ends by itself when the call returns.
+//
+// Invariants: a query is answered exactly once, unless it is canceled or the reactor ends; never inside resolve().
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <levada/core/error.h>
+#include <levada/core/slab.h>
+#include <levada/net/reactor.h>
+#include <levada/net/socket.h>
+
+namespace levada::net {
+
+// Orders addresses so that families alternate, beginning with that of the first and keeping the order inside each
+// (RFC 8305 section 4): then a family that does not work costs one attempt at a time.
+void interleave_families(std::vector<Address>& addresses);
+
+// The addresses of a host that need no question: a numeric address, and for "localhost" and names below it the loopback
+// addresses (RFC 6761 section 6.3), IPv4 first, as Address::ip has it. Empty for other names. `host` has no brackets.
+std::vector<Address> known_addresses(std::string_view host, std::uint16_t port);
+
+// Asks the system and waits for it, which may take many seconds: known_addresses(), else what getaddrinfo() says, at
+// most `max_addresses`, interleaved. Any thread. Errors: not_found; timed_out when the name servers do not answer;
+// no_memory, ...
+inline constexpr std::size_t max_addresses = 32;
+Result<std::vector<Address>> resolve_blocking(const std::string& host, std::uint16_t port);
+
+// What a query found: addresses, at least one, or an error. Both live until the callback returns.
+struct Resolution {
+  Error error = {};
+  std::span<const Address> addresses = {};
+};
+
+struct ResolverOptions {
+  std::size_t max_queued = 256;  // names that wait for the thread; beyond it: Errc::would_block
+  // Called on the resolver's thread instead of resolve_blocking().
+  Result<std::vector<Address>> (*lookup)(const std::string& host, std::uint16_t port) = resolve_blocking;
+};
+
+// All of it on the reactor's thread.
+class Resolver {
+ public:
+  using Done = void (*)(void* context, const Resolution& resolution);
+
+  // `reactor` must outlive the resolver.
+  explicit Resolver(Reactor& reactor, ResolverOptions options = {}) : reactor_(reactor), options_(options) {}
+  Resolver(const Resolver&) = delete;
+  Resolver& operator=(const Resolver&) = delete;
+  // Cancels what is under way.
+  ~Resolver();
+
+  // Looks for the addresses of `host` (without brackets, copied) and calls `done` in a later turn: with Errc::timed_out
+  // after `timeout_ms`, 0 for no limit of its own. Returns the query's name, for cancel().
+  SlotId resolve(std::string_view host, std::uint16_t port, std::uint32_t timeout_ms, Done done,
+                 void* context);
+
+  // `done` is not called any more. Does nothing for a query that was answered.
+  void cancel(SlotId query);
+
+ private:
+  using Answer = Result<std::vector<Address>>;
+  class Query;
+  class Worker;
+
+  static void deliver(Reactor& reactor, SlotId query, Answer& answer);
+  static void post(Reactor& reactor, SlotId query, Answer answer);
+
+  Reactor& reactor_;
+  ResolverOptions options_;
+  std::shared_ptr<Worker> worker_;  // made when it is first needed; its thread holds it too
+};
+
+}  // namespace levada::net
