@@ -90,8 +90,9 @@ void Connection::shut_down() {
 }
 
 // Nothing is sent or delivered any more. A server ends TCP, so that the peer is not the one left waiting (RFC 6455
-// section 7.1.1); what the peer still sends is read and dropped until it ends too, for closing a socket with unread
-// bytes would reset the connection and could take our close frame with it.
+// section 7.1.1). A client lets it, also when the server broke a rule: many servers take the end of our side for the end
+// of both, and could not answer our close frame. What the peer still sends is read and dropped until it ends too, for
+// closing a socket with unread bytes would reset the connection and could take our close frame with it.
 void Connection::end_sending() {
   phase_ = Phase::closed;
   drop_pending();
@@ -111,7 +112,6 @@ void Connection::fail(CloseCode code, const char* reason, const Error& error) {
   service_->counters_.violations.add();
   if (phase_ == Phase::open) close(code);
   end_sending();
-  if (role() == Role::client) finish();
   report({.code = code, .reason = reason, .by = ClosedBy::local, .error = error});
 }
 

@@ -952,8 +952,12 @@ TEST_CASE("a client refuses masked frames with 1002") {
     auto [fd, peer] = world.pair();
     service.adopt_upgraded(std::move(fd));
     peer->send(Opcode::text, "masked");
-    CHECK(peer->is_closed_with(close_payload(1002)));
-    peer->close();
+    CHECK(peer->frame().payload == close_payload(1002));
+    world.settle();
+    CHECK(!peer->ended);  // the server ends TCP
+    CHECK(service.connections() == 1);
+    peer->shut_down();
+    CHECK(peer->reaches_end());
     CHECK(world.is_empty());
     REQUIRE(handler.closes.size() == 1);
     CHECK(handler.closes[0].reason == "masked");
