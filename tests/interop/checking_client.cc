@@ -2,7 +2,7 @@
 // and "N passed, N failed" at the end. What it tests is the engine's client role; the server is another project's.
 //
 // Besides echoing at /, the server does what its path says:
-//   /fragments            echoes in fragments of 1000 bytes
+//   /fragments            echoes in fragments of a few thousand bytes at most
 //   /ping                 pings with "are you there"; after the pong to that it sends the text "pong"
 //   /close/CODE/REASON    closes at once; the reason is percent-encoded
 //   /refuse               answers 403

@@ -1,4 +1,4 @@
-// Go's gorilla/websocket against an echo server: go run . URL.
+// Go's gorilla/websocket against an echo server: go run . URL. As an echo server: go run . serve.
 package main
 
 import (
@@ -201,6 +201,10 @@ func check(name string, test func() error) {
 }
 
 func main() {
+	if os.Args[1] == "serve" {
+		fmt.Println(serve())
+		os.Exit(1)
+	}
 	url = os.Args[1]
 	for _, size := range []int{0, 1, 125, 126, 127, 65535, 65536, 1 << 20, 16 << 20} {
 		check(fmt.Sprintf("text of %d bytes", size), echoCase(false, websocket.TextMessage, bytes.Repeat([]byte("t"), size)))

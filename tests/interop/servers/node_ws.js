@@ -1,0 +1,32 @@
+// An echo server made of npm's ws, for checking_client.cc, which says what its paths do. Prints its URL first; ends on
+// SIGTERM.
+'use strict';
+const { WebSocketServer } = require('ws');
+
+const server = new WebSocketServer({
+  host: '127.0.0.1',
+  port: 0,
+  handleProtocols: (offered) => offered.has('levada.echo') && 'levada.echo',
+  verifyClient: ({ req }, answer) => answer(req.url !== '/refuse', 403, 'no\n'),
+});
+
+// Cut in bytes: a fragment may end inside a character.
+function sendFragments(socket, data, binary) {
+  for (let at = 0; at < data.length; at += 1000) {
+    socket.send(data.subarray(at, at + 1000), { binary, fin: at + 1000 >= data.length });
+  }
+}
+
+server.on('connection', (socket, request) => {
+  const [, verb, code, reason] = request.url.split('/');
+  if (verb === 'close') return socket.close(Number(code), decodeURIComponent(reason));
+  if (verb === 'ping') {
+    socket.on('pong', (data) => { if (data.toString() === 'are you there') socket.send('pong'); });
+    socket.ping('are you there');
+  }
+  socket.on('message', (data, binary) => {
+    if (verb === 'fragments') sendFragments(socket, data, binary); else socket.send(data, { binary });
+  });
+});
+server.on('listening', () => console.log(`listening ws://127.0.0.1:${server.address().port}`));
+process.on('SIGTERM', () => process.exit(0));

@@ -1,0 +1,46 @@
+"""An echo server made of Python's `websockets`, for checking_client.cc, which says what its paths do. Prints its URL
+first; ends on SIGTERM."""
+
+import asyncio
+import contextlib
+import http
+import signal
+from urllib.parse import unquote
+
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+
+async def serve_one(socket):
+    verb, _, rest = socket.request.path.removeprefix("/").partition("/")
+    if verb == "close":
+        code, _, reason = rest.partition("/")
+        return await socket.close(int(code), unquote(reason))
+    if verb == "ping":
+        await (await socket.ping(b"are you there"))
+        await socket.send("pong")
+    with contextlib.suppress(ConnectionClosed):  # with another code than 1000
+        async for message in socket:
+            if verb == "fragments":
+                message = [message[at : at + 1000] for at in range(0, len(message), 1000)]
+            await socket.send(message)
+
+
+def refuse(connection, request):
+    return connection.respond(http.HTTPStatus.FORBIDDEN, "no\n") if request.path == "/refuse" else None
+
+
+async def main():
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    options = {"subprotocols": ["levada.echo"], "select_subprotocol": choose, "process_request": refuse}
+    async with serve(serve_one, "127.0.0.1", 0, max_size=None, ping_interval=None, **options) as server:
+        print(f"listening ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        await ended.wait()
+
+
+def choose(connection, offered):
+    return "levada.echo" if "levada.echo" in offered else None
+
+
+asyncio.run(main())
