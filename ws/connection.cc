@@ -141,6 +141,7 @@ void Connection::report(const CloseInfo& info) {
   Counters& counters = service_->counters_;
   counters.closed.add();
   counters.closed_by_code[Counters::index_of(info.code)].add();
+  if (service_->dial_observer_ != nullptr) service_->dial_observer_->closed(*this, info);
   if (service_->table_.close != nullptr) service_->table_.close(service_->handler_, *this, info);
 }
 

@@ -31,6 +31,7 @@
 namespace levada::ws {
 
 class Service;
+class ProxyTunnel;
 struct Pending;
 
 enum class SendStatus : std::uint8_t {
@@ -172,6 +173,7 @@ class Connection final : public net::Stream {
   std::string_view subprotocol() const;
 
  private:
+  friend class Client;
   friend class Service;
   friend class Upgrade;
   friend class UpgradeTicket;
@@ -218,6 +220,8 @@ class Connection final : public net::Stream {
   // Opening handshake (opening.cc).
   void receive_request(MutableBytes bytes, Owner* memory);
   void receive_response(MutableBytes bytes, Owner* memory);
+  void receive_from_proxy(MutableBytes bytes, Owner* memory);
+  void send_request();
   MutableBytes gather_head(MutableBytes bytes);
   bool serve_request();
   void serve_plain();

@@ -13,6 +13,7 @@
 //   void on_drain(Connection& connection);                              // everything queued has left, after a stall
 //   void on_close(Connection& connection, const CloseInfo& info);       // once for every on_open
 //   void on_refused(Connection& connection, const Refusal& refusal);    // client: the handshake failed, instead of on_open
+//   void on_unreachable(const Unreachable& unreachable);                // Client: it did not even come to a connection
 //
 // All are called on the reactor's thread, never one inside another. Views live until the call returns; a payload may
 // be kept longer with Connection::keep(). Payloads are `Bytes`; a handler that takes `MutableBytes` may change them.
@@ -28,6 +29,7 @@ class HttpExchange;
 class Upgrade;
 struct CloseInfo;
 struct Refusal;
+struct Unreachable;
 
 struct HandlerTable {
   void (*upgrade)(void* self, Upgrade& upgrade) = nullptr;
@@ -41,6 +43,7 @@ struct HandlerTable {
   void (*drain)(void* self, Connection& connection) = nullptr;
   void (*close)(void* self, Connection& connection, const CloseInfo& info) = nullptr;
   void (*refused)(void* self, Connection& connection, const Refusal& refusal) = nullptr;
+  void (*unreachable)(void* self, const Unreachable& unreachable) = nullptr;
 };
 
 namespace detail {
@@ -79,6 +82,10 @@ constexpr HandlerTable make_handler_table() {
   if constexpr (requires { &H::on_refused; })
     table.refused = [](void* self, Connection& connection, const Refusal& refusal) {
       static_cast<H*>(self)->on_refused(connection, refusal);
+    };
+  if constexpr (requires { &H::on_unreachable; })
+    table.unreachable = [](void* self, const Unreachable& unreachable) {
+      static_cast<H*>(self)->on_unreachable(unreachable);
     };
   static_assert(!(
                     requires { &H::on_message; } && requires { &H::on_fragment; }),

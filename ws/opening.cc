@@ -92,6 +92,7 @@ void Connection::open() {
   since_ms_ = received_ms_ = reactor().now_ms();
   service_->counters_.opened.add();
   arm_timer();
+  if (service_->dial_observer_ != nullptr) service_->dial_observer_->opened(*this);
   if (service_->table_.open != nullptr) service_->table_.open(service_->handler_, *this);
 }
 
@@ -280,11 +281,30 @@ void UpgradeTicket::reject(std::uint16_t status, std::string body) const {
 // ---- Client ----
 
 void Connection::on_connected() {
+  if (pending_->tunnel == nullptr) return send_request();
+  Stream::send(pending_->tunnel->output());
+}
+
+void Connection::send_request() {
   Stream::send({pending_->input->data(), pending_->input_bytes});
   clear_input(*pending_);
 }
 
+void Connection::receive_from_proxy(MutableBytes bytes, Owner* memory) {
+  ProxyTunnel& tunnel = *pending_->tunnel;
+  Bytes rest = bytes;
+  const ProxyTunnel::State state = tunnel.feed(rest);
+  Stream::send(tunnel.output());
+  if (state == ProxyTunnel::State::failed)
+    return refuse({.error = tunnel.error(), .proxy_status = tunnel.http_status()});
+  if (state == ProxyTunnel::State::negotiating) return;
+  pending_->tunnel.reset();
+  send_request();
+  if (!rest.empty()) receive_response(bytes.last(rest.size()), memory);
+}
+
 void Connection::receive_response(MutableBytes bytes, Owner* memory) {
+  if (pending_->tunnel != nullptr) return receive_from_proxy(bytes, memory);
   const MutableBytes head = gather_head(bytes);
   const bool gathered = head.data() != bytes.data();
   if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
@@ -311,7 +331,10 @@ void Connection::receive_response(MutableBytes bytes, Owner* memory) {
 
 void Connection::refuse(const Refusal& refusal) {
   phase_ = Phase::closed;
-  if (service_->table_.refused != nullptr) service_->table_.refused(service_->handler_, *this, refusal);
+  const bool final = service_->dial_observer_ == nullptr || service_->dial_observer_->refused(*this, refusal);
+  if (final && service_->table_.refused != nullptr) {
+    service_->table_.refused(service_->handler_, *this, refusal);
+  }
   terminate();
 }
 

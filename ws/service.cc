@@ -145,35 +145,63 @@ void Service::relieve() {
   if (!refuse) heaviest->terminate();
 }
 
-Connection* Service::dial(const net::Address& address, const DialOptions& dial) {
-  std::array<std::uint8_t, 16> random;
-  fill_random(random);
-  const WebSocketKey key = make_key(random);
-  const UpgradeRequest request{.host = dial.host,
-                               .target = dial.target,
-                               .key = {key.data(), key.size()},
-                               .subprotocols = subprotocols_,
-                               .origin = dial.origin,
-                               .extensions = {},
-                               .fields = dial.fields};
-  const std::size_t size = upgrade_request_size(request);
-  last_error_ = size == 0 ? Error{Errc::invalid_argument, "dial"} : Error{};
-  if (last_error_) return nullptr;
-  auto fd = net::connect_stream(address, dial.source);
+Connection* Service::dial(const net::Address& address, const DialOptions& options) {
+  if (!check(options)) return nullptr;
+  auto fd = net::connect_stream(address, options.source);
   if (!fd) {
     last_error_ = fd.error();
     return nullptr;
   }
-  auto* connection = reactor_.add_connecting<Connection>(std::move(*fd), *this, Connection::Phase::handshake);
+  return begin_handshake(
+      reactor_.add_connecting<Connection>(std::move(*fd), *this, Connection::Phase::handshake), options);
+}
+
+Connection* Service::dial_on(Fd fd, const DialOptions& options, std::unique_ptr<ProxyTunnel> tunnel) {
+  if (!check(options)) return nullptr;
+  auto* connection =
+      begin_handshake(reactor_.add<Connection>(std::move(fd), *this, Connection::Phase::handshake), options);
+  if (connection == nullptr) return nullptr;
+  connection->pending().tunnel = std::move(tunnel);
+  connection->on_connected();
+  return connection;
+}
+
+namespace {
+
+UpgradeRequest request_of(const DialOptions& options, const WebSocketKey& key,
+                          std::span<const std::string_view> subprotocols) {
+  return {.host = options.host,
+          .target = options.target,
+          .key = {key.data(), key.size()},
+          .subprotocols = subprotocols,
+          .origin = options.origin,
+          .extensions = {},
+          .fields = options.fields};
+}
+
+}  // namespace
+
+bool Service::check(const DialOptions& options) {
+  const std::array<std::uint8_t, 16> any{};
+  const bool writable = is_writable(request_of(options, make_key(any), subprotocols_));
+  last_error_ = writable ? Error{} : Error{Errc::invalid_argument, "dial"};
+  return writable;
+}
+
+Connection* Service::begin_handshake(Connection* connection, const DialOptions& options) {
   if (connection == nullptr) {
     last_error_ = reactor_.last_error();
     return nullptr;
   }
   connections_++;
-  connection->set_user_data(dial.user_data);
-  connection->set_timer(options_.handshake_timeout_ms);
+  connection->set_user_data(options.user_data);
+  connection->set_timer(options.timeout_ms != 0 ? options.timeout_ms : options_.handshake_timeout_ms);
+  std::array<std::uint8_t, 16> random;
+  fill_random(random);
   Pending& pending = connection->pending();
-  pending.key = key;
+  pending.key = make_key(random);
+  const UpgradeRequest request = request_of(options, pending.key, subprotocols_);
+  const std::size_t size = upgrade_request_size(request);
   pending.input = reactor_.blocks().allocate(size);
   pending.input_bytes = write_upgrade_request({pending.input->data(), size}, request);
   return connection;
@@ -195,6 +223,7 @@ void Service::give_pending(Pending& pending) {
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
   pending.input_bytes = pending.parsed_bytes = 0;
   pending.subprotocol.clear();
+  pending.tunnel.reset();
   pending.next_free = pending.home->free_pending_;
   pending.home->free_pending_ = &pending;
 }

@@ -22,6 +22,7 @@
 #include <levada/ws/handshake.h>
 #include <levada/ws/http.h>
 #include <levada/ws/router.h>
+#include <levada/ws/proxy_tunnel.h>
 
 namespace levada::ws {
 
@@ -90,6 +91,7 @@ struct Refusal {
   UpgradeFailure failure = UpgradeFailure::none;
   const HttpResponse* response = nullptr;  // the answer, if one came
   Bytes body = {};                         // its first bytes, as far as they have arrived
+  unsigned proxy_status = 0;               // the HTTP status with which a proxy refused, or 0
 };
 
 // A handshake that on_upgrade decides about. Without a decision it is accepted.
@@ -180,7 +182,8 @@ struct Pending {
   std::size_t parsed_bytes = 0;
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
-  std::string subprotocol;  // negotiated, of a held handshake
+  std::string subprotocol;         // negotiated, of a held handshake
+  std::unique_ptr<ProxyTunnel> tunnel;  // client: until the proxy has let it through
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
@@ -198,6 +201,19 @@ struct DialOptions {
   std::span<const HttpField> fields = {};
   const net::Address* source = nullptr;  // local address; nullptr: the kernel's choice
   void* user_data = nullptr;
+  std::uint32_t timeout_ms = 0;  // for all of the handshake; 0: ServiceOptions::handshake_timeout_ms
+};
+
+// Who wants to know how dialled connections fare, before the handler does.
+class DialObserver {
+ public:
+  virtual void opened(Connection& connection) = 0;
+  // Returns whether that is the end of it: then on_refused is called.
+  virtual bool refused(Connection& connection, const Refusal& refusal) = 0;
+  virtual void closed(Connection& connection, const CloseInfo& info) = 0;
+
+ protected:
+  ~DialObserver() = default;
 };
 
 class Service {
@@ -234,6 +250,12 @@ class Service {
 
   // Connects and shakes hands: on_open or on_refused tells. nullptr when that could not even begin (last_error()).
   Connection* dial(const net::Address& address, const DialOptions& options);
+
+  // The same on a socket that is connected already, to the server or, with `tunnel`, to a proxy.
+  Connection* dial_on(Fd fd, const DialOptions& options, std::unique_ptr<ProxyTunnel> tunnel = nullptr);
+
+  // Asks `observer`, which must outlive the connections, about those that are dialled from now on. nullptr: nobody.
+  void observe_dials(DialObserver* observer) { dial_observer_ = observer; }
 
   // ---- Ending ----
 
@@ -275,6 +297,8 @@ class Service {
   static void accepted(void* context, net::Listener& listener, Fd fd);
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
   Service* route(std::string_view path, Params& params);
+  bool check(const DialOptions& options);
+  Connection* begin_handshake(Connection* connection, const DialOptions& options);
   Pending& take_pending();
   static void give_pending(Pending& pending);
 
@@ -297,6 +321,7 @@ class Service {
   std::vector<std::unique_ptr<Pending>> pendings_;
   Pending* free_pending_ = nullptr;
   std::size_t connections_ = 0;
+  DialObserver* dial_observer_ = nullptr;
   bool shutting_down_ = false;
   std::size_t cut_by_shut_down_ = 0;
   Task on_empty_;

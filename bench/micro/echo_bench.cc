@@ -26,6 +26,7 @@ class TakeAll final : public net::Backend {
     return {};
   }
   void stop(net::Endpoint&) override {}
+  Fd release(net::Stream&) override { return {}; }
   void pause(net::Endpoint&) override {}
   void resume(net::Endpoint&) override {}
   void set_direct(net::Stream&) override {}
