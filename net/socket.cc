@@ -86,16 +86,27 @@ std::uint16_t Address::port() const {
   return 0;
 }
 
-std::string Address::to_string() const {
+Result<Address> Address::of_peer(int fd) {
+  Address address;
+  if (getpeername(fd, address.get(), &address.size_) != 0) return Error::from_os("getpeername", errno);
+  return address;
+}
+
+std::string Address::host() const {
   char text[INET6_ADDRSTRLEN] = "";
   if (family() == AF_INET) {
-    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr, text, sizeof text);
-    return std::string(text) + ":" + std::to_string(port());
+    return inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr, text, sizeof text);
   }
   if (family() == AF_INET6) {
-    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr, text, sizeof text);
-    return "[" + std::string(text) + "]:" + std::to_string(port());
+    return inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr, text,
+                     sizeof text);
   }
+  return "unix";
+}
+
+std::string Address::to_string() const {
+  if (family() == AF_INET) return host() + ":" + std::to_string(port());
+  if (family() == AF_INET6) return "[" + host() + "]:" + std::to_string(port());
   const auto* path = reinterpret_cast<const sockaddr_un*>(&storage_)->sun_path;
   const std::size_t length = size_ - offsetof(sockaddr_un, sun_path);
   if (length > 0 && path[0] == '\0') return "unix:@" + std::string(path + 1, length - 1);

@@ -21,6 +21,8 @@ class Address {
   static Result<Address> unix_path(std::string_view path);
   // The local address of a socket.
   static Result<Address> of_socket(int fd);
+  // The address of who is connected to it.
+  static Result<Address> of_peer(int fd);
 
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage_); }
@@ -28,6 +30,8 @@ class Address {
   void set_size(socklen_t size) { size_ = size; }
   int family() const { return storage_.ss_family; }
   std::uint16_t port() const;
+  // "127.0.0.1", "::1", or "unix".
+  std::string host() const;
   // "127.0.0.1:9001", "[::1]:9001" or "unix:/path".
   std::string to_string() const;
 

@@ -49,6 +49,11 @@ bool Connection::is_open() const {
   return phase_ == Phase::open && !closed();
 }
 
+Result<net::Address> Connection::remote_address() const {
+  if (proxied_) return service_->proxied_addresses_.at(id().packed());
+  return net::Address::of_peer(native_fd());
+}
+
 Role Connection::role() const {
   return service_->role();
 }
@@ -288,6 +293,7 @@ void Connection::on_closed() {
           .by = ClosedBy::local,
           .error = {Errc::canceled, "terminate"}});
   drop_pending();
+  if (proxied_) service_->proxied_addresses_.erase(id().packed());
   service_->connections_--;
   if (service_->connections_ == 0 && service_->on_empty_) service_->on_empty_();
 }

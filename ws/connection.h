@@ -22,6 +22,7 @@
 #include <levada/core/counter.h>
 #include <levada/core/error.h>
 #include <levada/net/reactor.h>
+#include <levada/net/socket.h>
 #include <levada/ws/close.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/handler.h>
@@ -169,6 +170,9 @@ class Connection final : public net::Stream {
   void* user_data() const { return user_data_; }
   void set_user_data(void* data) { user_data_ = data; }
 
+  // Who is at the other end: what a trusted proxy said, else what the kernel says. Errors: the kernel's.
+  Result<net::Address> remote_address() const;
+
   // The subprotocol agreed on, one of ServiceOptions::subprotocols; empty if none (or one chosen by on_upgrade).
   std::string_view subprotocol() const;
 
@@ -219,6 +223,7 @@ class Connection final : public net::Stream {
 
   // Opening handshake (opening.cc).
   void receive_request(MutableBytes bytes, Owner* memory);
+  bool receive_proxy_header(MutableBytes& bytes);
   void receive_response(MutableBytes bytes, Owner* memory);
   void receive_from_proxy(MutableBytes bytes, Owner* memory);
   void send_request();
@@ -268,6 +273,7 @@ class Connection final : public net::Stream {
   bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
   bool ping_sent_ : 1 = false;         // ping_us_ is when, else the last round trip
   bool has_rtt_ : 1 = false;
+  bool proxied_ : 1 = false;         // remote_address() is in the service's table
   std::uint8_t control_second_ = 0;  // of the reactor's time, the lowest bits
   std::uint16_t controls_ = 0;       // received in it
   std::uint32_t since_ms_ = 0;       // when it opened, and then when it began to close

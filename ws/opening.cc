@@ -41,7 +41,24 @@ MutableBytes Connection::gather_head(MutableBytes bytes) {
   return {pending_->input->data(), pending_->input_bytes};
 }
 
+// What a trusted proxy says before anything else. Returns whether the connection's own bytes have begun.
+bool Connection::receive_proxy_header(MutableBytes& bytes) {
+  net::ProxyProtocolParser& parser = *pending_->proxied;
+  Bytes rest = bytes;
+  const auto state = parser.feed(rest);
+  bytes = bytes.last(rest.size());
+  if (state == net::ProxyProtocolParser::State::invalid) terminate();
+  if (state != net::ProxyProtocolParser::State::complete) return false;
+  if (parser.has_addresses()) {
+    service_->proxied_addresses_.insert_or_assign(id().packed(), parser.source());
+    proxied_ = true;
+  }
+  drop_pending();
+  return !bytes.empty();
+}
+
 void Connection::receive_request(MutableBytes bytes, Owner* memory) {
+  if (pending_ != nullptr && pending_->proxied != nullptr && !receive_proxy_header(bytes)) return;
   MutableBytes head = gather_head(bytes);
   const bool gathered = head.data() != bytes.data();
   while (phase_ == Phase::handshake && !head.empty()) {
@@ -150,6 +167,9 @@ void Connection::serve_upgrade() {
   }
   service_->connections_--;
   target->connections_++;
+  if (proxied_ && target != service_) {
+    target->proxied_addresses_.insert(service_->proxied_addresses_.extract(id().packed()));
+  }
   service_ = target;
   Upgrade upgrade(*this, request, params);
   upgrade.subprotocol_ = select_subprotocol(request, target->subprotocols_);

@@ -116,7 +116,8 @@ std::unique_ptr<ProxyTunnel> make_connect(const Proxy& proxy, std::string_view h
 
 }  // namespace
 
-std::unique_ptr<ProxyTunnel> ProxyTunnel::make(const Proxy& proxy, std::string_view host, std::uint16_t port) {
+std::unique_ptr<ProxyTunnel> ProxyTunnel::make(const Proxy& proxy, std::string_view host,
+                                               std::uint16_t port) {
   switch (proxy.kind) {
     case ProxyKind::http:
       return make_connect(proxy, host, port);

@@ -97,6 +97,9 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   }
   connections_++;
   connection->set_user_data(user_data);
+  if (!upgraded && !options_.trusted_proxies.empty() && is_trusted_proxy(connection->native_fd())) {
+    connection->pending().proxied = std::make_unique<net::ProxyProtocolParser>();
+  }
   if (upgraded) {
     connection->open();
   } else {
@@ -109,6 +112,11 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   }
   if (shutting_down_ && !connection->closed()) connection->shut_down();
   return connection;
+}
+
+bool Service::is_trusted_proxy(int fd) const {
+  auto peer = net::Address::of_peer(fd);
+  return peer && is_listed(options_.trusted_proxies, peer->host(), 0);
 }
 
 void Service::shut_down(Task empty) {
@@ -224,6 +232,7 @@ void Service::give_pending(Pending& pending) {
   pending.input_bytes = pending.parsed_bytes = 0;
   pending.subprotocol.clear();
   pending.tunnel.reset();
+  pending.proxied.reset();
   pending.next_free = pending.home->free_pending_;
   pending.home->free_pending_ = &pending;
 }

@@ -11,9 +11,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include <levada/core/task.h>
+#include <levada/net/proxy_protocol.h>
 #include <levada/net/reactor.h>
 #include <levada/net/socket.h>
 #include <levada/ws/connection.h>
@@ -21,8 +23,8 @@
 #include <levada/ws/decoder.h>
 #include <levada/ws/handshake.h>
 #include <levada/ws/http.h>
-#include <levada/ws/router.h>
 #include <levada/ws/proxy_tunnel.h>
+#include <levada/ws/router.h>
 
 namespace levada::ws {
 
@@ -75,6 +77,10 @@ struct ServiceOptions {
   // In order of preference, at most 255: a server chooses the first that is offered, a client offers them.
   std::vector<std::string> subprotocols = {};
   FieldList response_fields = {};  // written into every answer
+  // Addresses and networks, as in is_listed(): "10.0.0.0/8, ::1". Connections from them must begin with a PROXY protocol
+  // header, version 1 or 2, and Connection::remote_address() is what that says; "unix" names those that come over a Unix
+  // socket. Empty: nobody's.
+  std::string trusted_proxies = {};
 };
 
 // What pings, pongs and the close frame may use beyond ServiceOptions::max_buffered_bytes; the last part is the close
@@ -182,8 +188,9 @@ struct Pending {
   std::size_t parsed_bytes = 0;
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
-  std::string subprotocol;         // negotiated, of a held handshake
-  std::unique_ptr<ProxyTunnel> tunnel;  // client: until the proxy has let it through
+  std::string subprotocol;                            // negotiated, of a held handshake
+  std::unique_ptr<ProxyTunnel> tunnel;                // client: until the proxy has let it through
+  std::unique_ptr<net::ProxyProtocolParser> proxied;  // server: until the header is whole
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
@@ -297,6 +304,7 @@ class Service {
   static void accepted(void* context, net::Listener& listener, Fd fd);
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
   Service* route(std::string_view path, Params& params);
+  bool is_trusted_proxy(int fd) const;
   bool check(const DialOptions& options);
   Connection* begin_handshake(Connection* connection, const DialOptions& options);
   Pending& take_pending();
@@ -322,6 +330,7 @@ class Service {
   Pending* free_pending_ = nullptr;
   std::size_t connections_ = 0;
   DialObserver* dial_observer_ = nullptr;
+  std::unordered_map<std::uint64_t, net::Address> proxied_addresses_;  // by SlotId::packed()
   bool shutting_down_ = false;
   std::size_t cut_by_shut_down_ = 0;
   Task on_empty_;

@@ -700,3 +700,37 @@ TEST_CASE("a client and a server of the same engine talk") {
       },
       real_kinds());
 }
+
+TEST_CASE("a trusted proxy says who is connected, in both versions and in any pieces, and others may not") {
+  const std::string v1 = "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n";
+  const std::string v2 =
+      std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x01\xbb", 28);
+  for (const Kind& kind : real_kinds()) {
+    CAPTURE(kind.name);
+    for (const std::string& header : {v1, v2}) {
+      for (std::size_t cut = 0; cut <= header.size(); cut++) {
+        CAPTURE(cut);
+        World world(kind);
+        Recorder& handler = world.serve<Recorder>({.trusted_proxies = "127.0.0.0/8"});
+        std::string address;
+        handler.opening = [&](Connection& connection) { address = connection.remote_address()->to_string(); };
+        Client& client = world.connect();
+        client.write(header.substr(0, cut));
+        world.settle(2);
+        client.write(header.substr(cut) + Client::request() + client_frame(Opcode::ping, "p"));
+        CHECK(client.answer().status == 101);
+        CHECK(client.frame().payload == "p");
+        CHECK(address == "192.0.2.1:56324");
+      }
+    }
+    World world(kind);
+    world.serve<Recorder>({.trusted_proxies = "127.0.0.0/8"});
+    Client& silent = world.connect();
+    silent.write(Client::request());  // a proxy that is trusted must say so
+    CHECK(world.until([&] { return silent.ended || silent.was_reset; }));
+    world.serve<Recorder>({.trusted_proxies = "10.0.0.0/8"});
+    Client& other = world.connect();
+    other.write(v1 + Client::request());
+    CHECK(other.answer().status == 400);
+  }
+}
