@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <cerrno>
+#include <utility>
 
 #include <levada/core/clock.h>
 #include <levada/net/reactor.h>
@@ -142,7 +143,7 @@ void EpollBackend::handle(const epoll_event& event) {
 }
 
 void EpollBackend::accept(Listener& listener) {
-  for (int i = 0; i < max_accepts && !listener.closed(); i++) {
+  for (int i = 0; i < max_accepts && !listener.closed() && !listener.paused_; i++) {
     Fd fd(accept4(listener.fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
       reactor_.accepted(listener, std::move(fd));
@@ -227,8 +228,9 @@ void EpollBackend::flush(Stream& stream) {
 
 void EpollBackend::end_turn() {
   reactor_.end_turn();
-  used_ = 0;
+  const std::size_t used = std::exchange(used_, 0);
   if (buffer_->references() == 1) return;
+  buffer_->note_used(used);  // somebody keeps a part of it
   buffer_->drop_reference();
   buffer_ = reactor_.blocks().allocate(buffer_bytes_);
 }

@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::uint32_t max_room = (1u << 30) - 1;
 
+bool is(const Segment* segment, Mark mark) {
+  return segment->mark == static_cast<unsigned>(mark);
+}
+
 }  // namespace
 
 void SegmentPool::grow() {
@@ -137,10 +141,19 @@ bool SendQueue::move_behind_tail(Segment& segment) {
   return false;
 }
 
+// Whether messages that may be dropped have `size` bytes.
+bool SendQueue::can_drop(std::size_t size) const {
+  std::size_t sum = 0;
+  bool droppable = false;
+  for (const Segment* segment = head_; segment != nullptr && sum < size; segment = segment->next) {
+    if (!is(segment, Mark::none)) droppable = is(segment, Mark::message);
+    if (droppable) sum += segment->size;
+  }
+  return sum >= size;
+}
+
 std::size_t SendQueue::drop_oldest(SegmentPool& pool, std::size_t size) {
-  const auto is = [](const Segment* segment, Mark mark) {
-    return segment->mark == static_cast<unsigned>(mark);
-  };
+  if (!can_drop(size)) return 0;
   std::size_t dropped = 0;
   std::size_t freed = 0;
   Segment** link = &head_;

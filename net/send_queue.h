@@ -89,8 +89,8 @@ class SendQueue {
     }
   }
 
-  // Drops the oldest messages that may be dropped until `size` bytes are free, or none is left. Returns how many. Not
-  // while the kernel holds segments.
+  // Drops the oldest messages that may be dropped until `size` bytes are free; none when that is more than all of them
+  // have. Returns how many. Not while the kernel holds segments.
   std::size_t drop_oldest(SegmentPool& pool, std::size_t size);
 
   // Fills `out` with the first segments, at most `limit` of them; returns how many. The views live until the
@@ -124,6 +124,7 @@ class SendQueue {
   void push(Segment* segment);
   void pop(SegmentPool& pool);
   static std::size_t remove(SegmentPool& pool, Segment*& link);
+  bool can_drop(std::size_t size) const;
   static void move_to_block(Segment& segment, Block* block);
   bool move_behind_tail(Segment& segment);
 

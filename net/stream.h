@@ -34,7 +34,7 @@ class Stream : public Endpoint {
   void send_owned(Bytes bytes, Owner* owner, Mark mark = Mark::none) { enqueue(bytes, owner, mark); }
 
   // Drops the oldest messages that were queued with Mark::message and have not begun to leave, until `size` bytes are
-  // free. Returns how many.
+  // free; none when all of them are not enough. Returns how many.
   std::size_t drop_oldest(std::size_t size);
 
   // `size` bytes of turn memory to be filled and then sent with send_turn_memory().

@@ -123,7 +123,7 @@ void Connection::fail(CloseCode code, const char* reason, const Error& error) {
 // Ends the connection at once: the peer does not take what it would have to be told.
 void Connection::cut(Counter& counter, const Error& error) {
   counter.add();
-  if (service_->shutting_down_) service_->cut_by_shut_down_++;
+  if (service_->shutting_down_ && !is_over()) service_->cut_by_shut_down_++;
   phase_ = Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
   terminate();
@@ -153,7 +153,7 @@ void Connection::report(const CloseInfo& info) {
 // ---- Events of the stream ----
 
 void Connection::on_receive(MutableBytes bytes, Owner* memory) {
-  received_ms_ = reactor().now_ms();
+  note_received(reactor().now_ms());
   switch (phase_) {
     case Phase::handshake:
       return role() == Role::server ? receive_request(bytes, memory) : receive_response(bytes, memory);
@@ -268,6 +268,8 @@ net::ReceiveTarget Connection::receive_target() {
 }
 
 void Connection::on_drained() {
+  // Only now has a slow peer been given the close frame: it gets the whole time for its part.
+  if (phase_ == Phase::closing || phase_ == Phase::closed) set_timer(service_->options_.close_timeout_ms);
   if (paused_by_output_) {
     paused_by_output_ = false;
     if (!paused_by_user_) go_on_reading();
@@ -323,6 +325,7 @@ PayloadRef Connection::keep(Bytes payload) {
     return {payload, OwnerRef::share(memory)};
   }
   Block* block = reactor().blocks().allocate(payload.size());
+  block->note_used(payload.size());
   if (!payload.empty()) std::memcpy(block->data(), payload.data(), payload.size());
   return {{block->data(), payload.size()}, OwnerRef::adopt(block)};
 }

@@ -37,7 +37,8 @@ struct Pending;
 
 enum class SendStatus : std::uint8_t {
   queued,
-  full,  // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain will follow
+  full,     // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain follows if
+            // anything is queued, and else it never fits
   dropped,  // the same, and the policy is to drop it (or it is a ping or pong)
   closed,   // the connection is not open (any more)
 };
@@ -46,7 +47,8 @@ enum class SendStatus : std::uint8_t {
 enum class OutputPolicy : std::uint8_t {
   report,       // SendStatus::full, and on_drain when there is room
   drop_newest,  // SendStatus::dropped
-  drop_oldest,  // messages that wait longest and have not begun to leave are dropped, whole, to make room
+  drop_oldest,  // messages that wait longest and have not begun to leave are dropped, whole, to make room; if that
+                // makes not enough, the new one is
   close,        // the connection is closed with 1008
 };
 
@@ -219,6 +221,7 @@ class Connection final : public net::Stream {
   bool receive_rtt(Bytes payload);
   bool ping_is_recent(std::uint32_t interval_ms) const;
   std::uint32_t message_timeout_ms() const;
+  void note_received(std::uint32_t now);
   bool too_many_controls();
 
   // Opening handshake (opening.cc).
@@ -273,9 +276,8 @@ class Connection final : public net::Stream {
   bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
   bool ping_sent_ : 1 = false;         // ping_us_ is when, else the last round trip
   bool has_rtt_ : 1 = false;
-  bool proxied_ : 1 = false;         // remote_address() is in the service's table
-  std::uint8_t control_second_ = 0;  // of the reactor's time, the lowest bits
-  std::uint16_t controls_ = 0;       // received in it
+  bool proxied_ : 1 = false;  // remote_address() is in the service's table
+  std::uint16_t controls_ = 0;         // received in the second of received_ms_
   std::uint32_t since_ms_ = 0;       // when it opened, and then when it began to close
   std::uint32_t ping_us_ = 0;
 };

@@ -46,8 +46,9 @@ void Connection::check_closing() {
   const ServiceOptions& options = service_->options_;
   const std::uint32_t now = reactor().now_ms();
   std::uint32_t more = 0;
-  if (blocked()) {
-    more = std::min(left(now, stalled_since_ms(), options.close_timeout_ms),
+  if (buffered() > 0) {  // not blocked: the kernel has just reported room, and this turn fills it
+    const std::uint32_t stalled_ms = blocked() ? stalled_since_ms() : now;
+    more = std::min(left(now, stalled_ms, options.close_timeout_ms),
                     left(now, since_ms_, options.write_timeout_ms));
   }
   if (more != 0) return set_timer(more);
@@ -110,12 +111,14 @@ void Connection::restart_message_clock(bool is_new, std::size_t bytes) {
     pending_->window_bytes += bytes;
     return;
   }
-  pending_->began_ms = pending_->window_began_ms = reactor().now_ms();
+  // Also of a pause: a message may begin behind the one whose handler paused reading.
+  pending_->began_ms = pending_->window_began_ms = pending_->paused_ms = reactor().now_ms();
   pending_->window_bytes = 0;
   arm_timer();
 }
 
 void Connection::arm_timer() {
+  if (phase_ != Phase::open) return;  // what it stands for then is the close handshake's
   const std::uint32_t delay = next_deadline_ms();
   if (delay != no_deadline) set_timer_no_later(delay);
 }
@@ -136,7 +139,7 @@ std::uint32_t Connection::next_deadline_ms() const {
 }
 
 void Connection::on_blocked() {
-  if (phase_ == Phase::open) arm_timer();
+  arm_timer();
 }
 
 // ---- Reading ----
@@ -152,8 +155,7 @@ void Connection::go_on_reading() {
   if (!paused()) return;
   Stream::resume();
   const std::uint32_t now = reactor().now_ms();
-  received_ms_ = now;
-  if (phase_ != Phase::open) return;
+  note_received(now);
   if (pending_ != nullptr) {
     pending_->began_ms += now - pending_->paused_ms;
     pending_->window_began_ms = now;
@@ -162,11 +164,15 @@ void Connection::go_on_reading() {
   arm_timer();
 }
 
+// Bytes came, or may come again. Each second of the reactor's time has its own count of control frames.
+void Connection::note_received(std::uint32_t now) {
+  if (controls_ != 0 && now / milliseconds_per_second != received_ms_ / milliseconds_per_second) controls_ = 0;
+  received_ms_ = now;
+}
+
 bool Connection::too_many_controls() {
   const std::uint32_t limit = service_->options_.max_controls_per_s;
   if (limit == 0) return false;
-  const auto second = static_cast<std::uint8_t>(reactor().now_ms() / milliseconds_per_second);
-  if (std::exchange(control_second_, second) != second) controls_ = 0;
   if (controls_ < limit) {
     controls_++;
     return false;

@@ -1,6 +1,7 @@
 // The server's counters as OpenMetrics text.
 #include <levada/ws/server.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -47,6 +48,16 @@ class Text {
   std::string text_;
 };
 
+// A label's value.
+std::string escaped(std::string_view value) {
+  std::string text;
+  for (const char c : value) {
+    if (c == '"' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text;
+}
+
 struct ReactorFamily {
   const char* name;
   const char* help;
@@ -91,6 +102,7 @@ constexpr ServiceFamily service_families[] = {
 }  // namespace
 
 std::string Server::openmetrics() const {
+  const std::lock_guard lock(ending_);
   Text text;
   const auto each_reactor = [this](auto&& visit) {
     for (std::size_t i = 0; i < loops_.size(); i++) {
@@ -100,7 +112,7 @@ std::string Server::openmetrics() const {
   const auto each_service = [&](auto&& visit) {
     each_reactor([&](const std::string& labels, const Loop& loop) {
       for (std::size_t i = 0; i < loop.services.size(); i++) {
-        visit(labels + ",route=\"" + route_names_[i] + '"', loop.services[i]->counters());
+        visit(labels + ",route=\"" + escaped(route_names_[i]) + '"', loop.services[i]->counters());
       }
     });
   };
@@ -123,7 +135,9 @@ std::string Server::openmetrics() const {
   }
   text.family("connections", "gauge", "Connections that are open.");
   each_service([&](const std::string& labels, const Counters& counters) {
-    text.sample("", labels, counters.opened.value() - counters.closed.value());
+    // Read in this order, and while others count: never fewer opened than closed.
+    const std::uint64_t closed = counters.closed.value();
+    text.sample("", labels, std::max(counters.opened.value(), closed) - closed);
   });
   text.family("closes", "counter", "Ends of connections by close code.");
   each_service([&](const std::string& labels, const Counters& counters) {

@@ -143,11 +143,13 @@ void HttpExchange::respond(std::uint16_t status, std::string_view content_type, 
   for (const HttpField& field : more_fields) {
     if (count < fields.size()) fields[count++] = field;
   }
+  // A client that asks on and reads no answers gets no more of them.
+  const bool takes_answers = connection_.buffered() <= connection_.service_->options_.pause_above_bytes;
   const Response response{.status = status,
                           .reason = {},
                           .fields = {fields.data(), count},
                           .body = body,
-                          .keep_alive = request_.keep_alive() && !request_.has_body(),
+                          .keep_alive = request_.keep_alive() && !request_.has_body() && takes_answers,
                           .omit_body = request_.method() == "HEAD",
                           .constant_block = connection_.service_->constant_fields_.block()};
   const std::size_t size = response_size(response);

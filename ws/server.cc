@@ -182,6 +182,7 @@ Error Server::listen(Loop& loop, Fd& shared) {
 }
 
 void Server::stop(std::uint32_t deadline_ms) {
+  const std::lock_guard lock(ending_);
   for (auto& loop : loops_) {
     if (deadline_ms == 0) {
       loop->reactor->stop();
@@ -211,11 +212,16 @@ void Server::signalled(net::Watch& watch) {
 }
 
 void Server::wait() {
+  std::vector<std::unique_ptr<Loop>> ended;  // destroyed without the lock: a handler may call stop()
   for (auto& loop : loops_) {
     if (loop->thread.joinable()) loop->thread.join();
     loop->add_to(result_);
   }
-  loops_.clear();
+  {
+    const std::lock_guard lock(ending_);
+    ended.swap(loops_);
+  }
+  ended.clear();
   const bool has_path = !url_.empty() && !options_.unix_path.empty() && options_.unix_path.front() != '@';
   if (has_path) unlink(options_.unix_path.c_str());
   url_.clear();
@@ -226,6 +232,8 @@ void Server::adopt(Fd fd, std::string received, bool upgraded) {
     Fd fd;
     std::string received;
   };
+  const std::lock_guard lock(ending_);
+  if (loops_.empty()) return;
   Loop& loop = *loops_[next_adopted_.fetch_add(1, std::memory_order_relaxed) % loops_.size()];
   Service* service = loop.services.front().get();
   auto adopted = std::make_unique<Adopted>(Adopted{std::move(fd), std::move(received)});

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -106,13 +107,13 @@ class Server {
   std::uint16_t port() const { return port_; }
   const std::string& url() const { return url_; }
 
-  // After listen(), any thread: all counters as OpenMetrics text, to be served as openmetrics_type.
+  // After listen(), any thread: all counters as OpenMetrics text, to be served as openmetrics_type. None after wait().
   std::string openmetrics() const;
 
   int threads() const { return static_cast<int>(loops_.size()); }
   net::Reactor& reactor(int index) { return *loops_[static_cast<std::size_t>(index)]->reactor; }
 
-  // Any thread, after start(). Takes over a socket that another server accepted, on the reactors in turn: before its
+  // Any thread, after start(); a server that has ended closes it. Takes over a socket that another server accepted, on the reactors in turn: before its
   // handshake, with the bytes already read, or after the 101 was sent, with those read behind the request's head. The
   // service is that of the route "".
   void adopt(Fd fd, std::string received = {}) { adopt(std::move(fd), std::move(received), false); }
@@ -155,6 +156,7 @@ class Server {
   ServerOptions options_;
   std::vector<Route> routes_;
   std::vector<std::unique_ptr<Loop>> loops_;
+  mutable std::mutex ending_;  // loops_ does not go while another thread stops, adopts or reads counters
   std::uint16_t port_ = 0;
   std::string url_;
   std::vector<std::string> route_names_;  // in the order of each loop's services
