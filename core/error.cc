@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 namespace levada {
 namespace {
@@ -65,10 +66,14 @@ const char* to_string(Errc code) {
       return "address_in_use";
     case Errc::address_not_available:
       return "address_not_available";
+    case Errc::alert_received:
+      return "alert_received";
     case Errc::already_connected:
       return "already_connected";
     case Errc::canceled:
       return "canceled";
+    case Errc::certificate_refused:
+      return "certificate_refused";
     case Errc::connection_refused:
       return "connection_refused";
     case Errc::connection_reset:
@@ -91,6 +96,8 @@ const char* to_string(Errc code) {
       return "protocol";
     case Errc::timed_out:
       return "timed_out";
+    case Errc::truncated:
+      return "truncated";
     case Errc::unreachable:
       return "unreachable";
     case Errc::would_block:
@@ -110,10 +117,11 @@ Error Error::from_os(const char* operation, int os_number) {
 std::string Error::message() const {
   std::string text = operation;
   if (!text.empty()) text += ": ";
-  if (os_number == 0) return text + to_string(code);
+  text += to_string(code);
   char buffer[128] = "";
-  const char* description = strerror_r(os_number, buffer, sizeof buffer);
-  return text + to_string(code) + " (" + description + ")";
+  const std::string_view description = os_number == 0 ? detail : strerror_r(os_number, buffer, sizeof buffer);
+  if (!description.empty()) text.append(" (").append(description).append(")");
+  return text;
 }
 
 }  // namespace levada

@@ -2,7 +2,8 @@
 //
 // The operating system's and the peer's failures are values of this type; a caller's mistake is an assertion.
 // An Error names the failure by `Errc`, which is the same on every backend; the operating system's own number
-// is kept for the log text only.
+// is kept for the log text only. What else is known is a text of static storage, so that an Error is copied and kept
+// without allocating.
 #pragma once
 
 #include <cassert>
@@ -17,8 +18,10 @@ enum class Errc : std::uint8_t {
   none,
   address_in_use,
   address_not_available,
+  alert_received,
   already_connected,
   canceled,
+  certificate_refused,
   connection_refused,
   connection_reset,
   descriptor_limit,
@@ -30,6 +33,7 @@ enum class Errc : std::uint8_t {
   permission_denied,
   protocol,
   timed_out,
+  truncated,
   unreachable,
   would_block,
   over_budget,  // the engine's MemoryBudget is exceeded
@@ -43,10 +47,12 @@ struct [[nodiscard]] Error {
   Errc code = Errc::none;
   const char* operation = "";  // what was attempted: a string literal, for example "bind"
   int os_number = 0;           // the kernel's errno, for message() only
+  const char* detail = "";     // what exactly, for people; static storage: "certificate has expired"
 
   explicit operator bool() const { return code != Errc::none; }
 
-  // One line for a person: "bind: address in use (98)". Allocates.
+  // One line for a person: "bind: address_in_use (Address already in use)", "TLS: certificate_refused (certificate has
+  // expired)". Allocates.
   std::string message() const;
 
   // The Error for a system call that failed with `os_number` (a positive errno value).

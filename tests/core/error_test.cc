@@ -30,6 +30,9 @@ TEST_CASE("an error is true and no error is false") {
 TEST_CASE("an error's message names the operation, the code and what the system says") {
   CHECK(Error{Errc::protocol, "parse"}.message() == "parse: protocol");
   CHECK(Error{Errc::timed_out}.message() == "timed_out");
+  const Error detailed{
+      .code = Errc::certificate_refused, .operation = "TLS", .detail = "certificate has expired"};
+  CHECK(detailed.message() == "TLS: certificate_refused (certificate has expired)");
   const std::string text = Error::from_os("bind", EADDRINUSE).message();
   CHECK(text == "bind: address_in_use (" + std::string(std::strerror(EADDRINUSE)) + ")");
 }
