@@ -1,0 +1,394 @@
+#include <levada/net/tls_session.h>
+
+#include <arpa/inet.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+#include <levada/net/tls_snapshot.h>
+
+namespace levada::net {
+
+// The BIO between OpenSSL and the session: a source over the input, a sink to the output.
+struct TlsTransport {
+  static TlsSession& session(BIO* bio) { return *static_cast<TlsSession*>(BIO_get_data(bio)); }
+
+  static int read(BIO* bio, char* out, std::size_t size, std::size_t* got) {
+    TlsSession& self = session(bio);
+    BIO_clear_retry_flags(bio);
+    const Bytes taken = self.input_.first(std::min(size, self.input_.size()));
+    *got = taken.size();
+    if (taken.empty()) {
+      BIO_set_retry_read(bio);
+      return 0;
+    }
+    std::memcpy(out, taken.data(), taken.size());
+    self.scan_.advance(taken);
+    self.input_ = self.input_.subspan(taken.size());
+    return 1;
+  }
+
+  static int write(BIO* bio, const char* data, std::size_t size, std::size_t* written) {
+    const TlsSession& self = session(bio);
+    self.output_.write(self.output_.context, {reinterpret_cast<const std::uint8_t*>(data), size});
+    *written = size;
+    return 1;
+  }
+
+  static long control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+  static BIO_METHOD* make_method() {
+    BIO_METHOD* method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "levada");
+    BIO_meth_set_read_ex(method, &read);
+    BIO_meth_set_write_ex(method, &write);
+    BIO_meth_set_ctrl(method, &control);
+    return method;
+  }
+
+  static BIO* make(TlsSession& session) {
+    static BIO_METHOD* const method = make_method();
+    BIO* bio = BIO_new(method);
+    BIO_set_data(bio, &session);
+    BIO_set_init(bio, 1);
+    return bio;
+  }
+};
+
+namespace {
+
+// What is left behind by others on this thread would be taken for ours.
+void forget_old_errors() {
+  if (ERR_peek_error() != 0) ERR_clear_error();
+}
+
+const char* why_refused(long verify_result) {
+  switch (verify_result) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+      return "certificate has expired";
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      return "certificate is not valid yet";
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+      return "host name does not match";
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+      return "IP address does not match";
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+      return "self-signed certificate";
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+      return "unknown CA";
+    default:
+      return X509_verify_cert_error_string(verify_result);
+  }
+}
+
+// The Error for what OpenSSL's queue says. All texts have static storage.
+Error describe(SSL* ssl, const char* operation) {
+  const unsigned long number = ERR_peek_last_error();
+  const int reason = ERR_GET_LIB(number) == ERR_LIB_SSL ? ERR_GET_REASON(number) : 0;
+  const auto error = [operation](Errc code, const char* detail) {
+    return Error{.code = code, .operation = operation, .detail = detail};
+  };
+  if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED)
+    return error(Errc::certificate_refused, why_refused(SSL_get_verify_result(ssl)));
+  if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+    return error(Errc::certificate_refused, "the peer has no certificate");
+  if (reason > SSL_AD_REASON_OFFSET)
+    return error(Errc::alert_received, SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+  const char* text = ERR_reason_error_string(number);
+  return error(Errc::protocol, text == nullptr ? "" : text);
+}
+
+bool is_address(const std::string& host) {
+  in6_addr ignored;
+  return inet_pton(AF_INET, host.c_str(), &ignored) == 1 || inet_pton(AF_INET6, host.c_str(), &ignored) == 1;
+}
+
+std::string_view view_of(const char* text) {
+  return text == nullptr ? std::string_view{} : text;
+}
+
+}  // namespace
+
+// ---- TlsRecordScan ----
+
+void TlsRecordScan::advance(Bytes bytes) {
+  while (!bytes.empty()) {
+    if (header_size_ < header_bytes) {
+      header_[header_size_++] = bytes.front();
+      bytes = bytes.subspan(1);
+      if (header_size_ == header_bytes) body_left_ = header_[3] * 256u + header_[4];
+    } else {
+      const std::size_t size = std::min(body_left_, bytes.size());
+      body_left_ -= size;
+      bytes = bytes.subspan(size);
+    }
+    if (header_size_ == header_bytes && body_left_ == 0) header_size_ = 0;
+  }
+}
+
+std::size_t TlsRecordScan::end_in(Bytes bytes, std::size_t& body) const {
+  const std::size_t missing = header_bytes - header_size_;
+  if (bytes.size() < missing) return 0;
+  auto header = header_;
+  std::copy_n(bytes.data(), missing, header.data() + header_size_);
+  body = header[3] * 256u + header[4];
+  const std::size_t end = missing == 0 ? body_left_ : missing + body;
+  return end <= bytes.size() ? end : 0;
+}
+
+// ---- Beginning and end ----
+
+TlsSession::TlsSession(std::shared_ptr<TlsSnapshot> snapshot, ssl_st* ssl, TlsOutput output)
+    : snapshot_(std::move(snapshot)), ssl_(ssl), output_(output) {
+  BIO* bio = TlsTransport::make(*this);
+  SSL_set_bio(ssl_, bio, bio);
+  SSL_set_app_data(ssl_, this);
+}
+
+TlsSession::~TlsSession() {
+  // Else OpenSSL would take the session for broken and not resume it, unless close_notify was sent.
+  if (is_open()) SSL_set_shutdown(ssl_, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  SSL_free(ssl_);
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::make(const TlsContext& context, TlsOutput output) {
+  std::shared_ptr<TlsSnapshot> snapshot = context.snapshot();
+  SSL* ssl = SSL_new(snapshot->ssl.get());
+  if (ssl == nullptr) return Error{.code = Errc::no_memory, .operation = "TLS"};
+  return std::unique_ptr<TlsSession>(new TlsSession(std::move(snapshot), ssl, output));
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::accept(const TlsContext& context, TlsOutput output) {
+  assert(context.role() == TlsRole::server);
+  auto session = make(context, output);
+  if (session) SSL_set_accept_state((*session)->ssl_);
+  return session;
+}
+
+Result<std::unique_ptr<TlsSession>> TlsSession::connect(const TlsContext& context, std::string_view host,
+                                                        std::uint16_t port, TlsOutput output) {
+  assert(context.role() == TlsRole::client);
+  auto session = make(context, output);
+  if (!session) return session;
+  TlsSession& self = **session;
+  SSL_set_connect_state(self.ssl_);
+  if (const Error error = self.name_server(host, port)) return error;
+  forget_old_errors();
+  if (self.judge(SSL_do_handshake(self.ssl_)) == TlsEvent::failed) return self.error_;
+  return session;
+}
+
+Error TlsSession::name_server(std::string_view host, std::uint16_t port) {
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host.ends_with('.')) host.remove_suffix(1);
+  const std::string name(host);
+  const Error bad{.code = Errc::invalid_argument, .operation = "TLS", .detail = "not a host's name"};
+  if ((name.empty() && snapshot_->verifies) || name.find('\0') != std::string::npos) return bad;
+  if (is_address(name)) {
+    X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), name.c_str());
+  } else if (!name.empty()) {
+    SSL_set_hostflags(ssl_, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (SSL_set1_host(ssl_, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl_, name.c_str()) != 1)
+      return bad;
+  }
+  session_key_ = name + ':' + std::to_string(port);
+  const SessionPtr known = snapshot_->sessions.take(session_key_);
+  if (known != nullptr) SSL_set_session(ssl_, known.get());
+  return {};
+}
+
+// ---- Receiving ----
+
+// One step of OpenSSL: the handshake as far as the input goes, or one record's plaintext.
+TlsEvent TlsSession::advance(MutableBytes room, std::size_t& size) {
+  if (state_ == State::failed) return TlsEvent::failed;
+  if (state_ == State::ended) return TlsEvent::ended;
+  if (input_.empty() && SSL_pending(ssl_) == 0) return TlsEvent::none;
+  forget_old_errors();
+  if (state_ == State::open) {
+    return SSL_read_ex(ssl_, room.data(), room.size(), &size) == 1 ? TlsEvent::data : judge(0);
+  }
+  const int result = SSL_do_handshake(ssl_);
+  if (result != 1) return judge(result);
+  state_ = State::open;
+  return TlsEvent::established;
+}
+
+TlsEvent TlsSession::judge(int result) {
+  switch (SSL_get_error(ssl_, result)) {
+    case SSL_ERROR_WANT_READ:
+      assert(input_.empty());
+      return TlsEvent::none;
+    case SSL_ERROR_ZERO_RETURN:
+      state_ = State::ended;
+      return TlsEvent::ended;
+    default:
+      return fail(state_ == State::handshake ? "TLS handshake" : "TLS");
+  }
+}
+
+TlsEvent TlsSession::fail(const char* operation) {
+  error_ = describe(ssl_, operation);
+  state_ = State::failed;
+  ERR_clear_error();
+  return TlsEvent::failed;
+}
+
+// Where the next record's plaintext may go, `filled` bytes of the input being plaintext already. OpenSSL has taken a
+// whole record before it gives any of it out, so from there to the record's end the input is free then.
+//
+//   | plaintext | free, taken earlier | the next record |  ...
+//   0           filled                taken             end
+TlsRead TlsSession::room_for_next(MutableBytes input, std::size_t filled, TurnMemory& memory) const {
+  if (state_ != State::open) return {};
+  const std::size_t taken = input.size() - input_.size();
+  const auto pending = static_cast<std::size_t>(SSL_pending(ssl_));
+  std::size_t elsewhere = 0;
+  std::size_t end = taken;
+  if (pending > 0) {
+    if (pending > taken - filled) elsewhere = pending;
+  } else {
+    std::size_t body = 0;
+    const std::size_t rest = scan_.end_in(input_, body);
+    if (rest > 0 && !scan_.at_start()) elsewhere = body;
+    end = rest > 0 ? taken + rest : input.size();
+  }
+  if (elsewhere > 0) return {TlsEvent::data, {memory.allocate(elsewhere), elsewhere}, false};
+  return {TlsEvent::data, input.subspan(filled, end - filled), true};
+}
+
+TlsRead TlsSession::read(MutableBytes& input, TurnMemory& memory) {
+  input_ = input;
+  std::size_t filled = 0;
+  TlsRead next;
+  do {
+    next = room_for_next(input, filled, memory);
+    std::size_t size = 0;
+    next.event = advance(next.plaintext, size);
+    next.plaintext = next.plaintext.first(size);
+    if (next.in_place) filled += size;
+  } while (next.event == TlsEvent::data && next.in_place);
+  const MutableBytes plaintext = input.first(filled);
+  input = input.last(input_.size());
+  if (filled > 0) return {TlsEvent::data, plaintext, true};  // what came then is told by the next call
+  return next;
+}
+
+TlsRead TlsSession::read_into(Bytes& input, MutableBytes room) {
+  assert(!room.empty());
+  input_ = input;
+  std::size_t size = 0;
+  const TlsEvent event = advance(room, size);
+  input = input_;
+  return {event, room.first(size), false};
+}
+
+Error TlsSession::transport_ended() const {
+  switch (state_) {
+    case State::handshake:
+      return {.code = Errc::truncated, .operation = "TLS handshake", .detail = "the connection ended"};
+    case State::open:
+      return {
+          .code = Errc::truncated, .operation = "TLS", .detail = "the connection ended without close_notify"};
+    case State::ended:
+      return {.code = Errc::end_of_stream, .operation = "TLS"};
+    case State::failed:
+      break;
+  }
+  return error_;
+}
+
+// ---- Sending ----
+
+Error TlsSession::write(Bytes plaintext) {
+  if (state_ == State::failed) return error_;
+  assert(is_open() && !close_sent_);
+  if (plaintext.empty()) return {};
+  forget_old_errors();
+  std::size_t written = 0;
+  if (SSL_write_ex(ssl_, plaintext.data(), plaintext.size(), &written) != 1) fail("TLS");
+  return error_;
+}
+
+// Whole records, and what the last piece ends with, are encrypted from where they lie; only the rest is joined.
+Error TlsSession::write(std::span<const iovec> pieces, TurnMemory& memory) {
+  std::uint8_t* joined = nullptr;
+  std::size_t filled = 0;
+  for (const iovec& each : pieces) {
+    const bool last = &each == &pieces.back();
+    Bytes piece{static_cast<const std::uint8_t*>(each.iov_base), each.iov_len};
+    while (!piece.empty() && state_ != State::failed) {
+      std::size_t size = last ? piece.size() : piece.size() / tls_record_bytes * tls_record_bytes;
+      if (filled == 0 && size > 0) {
+        static_cast<void>(write(piece.first(size)));
+      } else {
+        if (joined == nullptr) joined = memory.allocate(tls_record_bytes);
+        size = std::min(piece.size(), tls_record_bytes - filled);
+        std::memcpy(joined + filled, piece.data(), size);
+        filled += size;
+        if (filled == tls_record_bytes) static_cast<void>(write({joined, std::exchange(filled, 0)}));
+      }
+      piece = piece.subspan(size);
+    }
+  }
+  return write({joined, filled});
+}
+
+void TlsSession::close() {
+  if (!is_open() || close_sent_) return;
+  close_sent_ = true;
+  SSL_shutdown(ssl_);
+  ERR_clear_error();
+}
+
+Error TlsSession::update_keys(bool both) {
+  if (state_ == State::failed) return error_;
+  assert(is_open() && !close_sent_);
+  if (SSL_version(ssl_) < TLS1_3_VERSION) return {.code = Errc::not_supported, .operation = "TLS key update"};
+  forget_old_errors();
+  const int kind = both ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
+  if (SSL_key_update(ssl_, kind) != 1 || SSL_do_handshake(ssl_) != 1) fail("TLS key update");
+  return error_;
+}
+
+// ---- State ----
+
+std::string_view TlsSession::alpn() const {
+  const unsigned char* name = nullptr;
+  unsigned size = 0;
+  SSL_get0_alpn_selected(ssl_, &name, &size);
+  return to_text({name, size});
+}
+
+std::string_view TlsSession::server_name() const {
+  return view_of(SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name));
+}
+
+std::string_view TlsSession::version() const {
+  return SSL_get_version(ssl_);
+}
+
+std::string_view TlsSession::cipher() const {
+  return view_of(SSL_get_cipher_name(ssl_));
+}
+
+bool TlsSession::resumed() const {
+  return SSL_session_reused(ssl_) == 1;
+}
+
+std::string TlsSession::peer_subject() const {
+  X509* certificate = SSL_get0_peer_certificate(ssl_);
+  if (certificate == nullptr || SSL_get_verify_mode(ssl_) == SSL_VERIFY_NONE) return {};
+  const BioPtr bio(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(bio.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &text);
+  return {text, static_cast<std::size_t>(size)};
+}
+
+}  // namespace levada::net

@@ -1,0 +1,99 @@
+// The proof that messages over TLS allocate nothing on our side in the steady state. OpenSSL's own allocations go
+// through functions of ours, so that they can be taken off, and shown.
+#include <openssl/crypto.h>
+#include <cstdlib>
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include <levada/net/tls_session.h>
+#include <levada/tests/support/certificates.h>
+#include <levada/tests/support/count_alloc.h>
+#include <levada/tests/support/tls_pair.h>
+
+using namespace levada;
+using namespace levada::net;
+
+namespace {
+
+std::uint64_t openssl_allocations = 0;
+
+void* openssl_malloc(std::size_t size, const char*, int) {
+  openssl_allocations++;
+  return std::malloc(size);
+}
+void* openssl_realloc(void* memory, std::size_t size, const char*, int) {
+  openssl_allocations++;
+  return std::realloc(memory, size);
+}
+void openssl_free(void* memory, const char*, int) {
+  std::free(memory);
+}
+
+// Before main, for OpenSSL must not have allocated anything yet.
+const bool installed = CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1;
+
+std::uint64_t our_allocations() {
+  return test::allocations() - openssl_allocations;
+}
+
+// Carries one message from one end to the other, with memory that is there already.
+void carry(test::TlsEnd& from, test::TlsEnd& to, std::span<const iovec> pieces) {
+  REQUIRE_FALSE(from.session->write(pieces, from.memory));
+  to.received.assign(from.records.begin(), from.records.end());
+  from.records.clear();
+  to.plaintext.clear();
+  MutableBytes input{to.received};
+  for (;;) {
+    const TlsRead read = to.session->read(input, to.memory);
+    if (read.event != TlsEvent::data) break;
+    to.plaintext += to_text(read.plaintext);
+  }
+  from.memory.reset();
+  to.memory.reset();
+}
+
+}  // namespace
+
+TEST_CASE("messages over TLS allocate nothing on our side") {
+  REQUIRE(installed);
+  const test::Authority ca;
+  for (const TlsVersion version : {TlsVersion::tls_1_2, TlsVersion::tls_1_3}) {
+    const auto server =
+        *TlsContext::create(TlsRole::server, {.certificates = {ca.issue().tls()}, .max_version = version});
+    const auto client = *TlsContext::create(TlsRole::client, {.ca = ca.pem()});
+    test::TlsPair pair(*client, *server);
+    pair.exchange();
+    REQUIRE(pair.open());
+    for (test::TlsEnd* end : {&pair.client, &pair.server}) end->records.reserve(1 << 21);
+    std::string text(std::size_t{1} << 20, 'x');
+    std::uint64_t ours = 0, openssls = 0;
+    for (const bool warm_up : {true, false}) {
+      const std::uint64_t ours_before = our_allocations(), openssls_before = openssl_allocations;
+      for (int round = 0; round < 200; round++) {
+        for (const std::size_t size : {16, 125, 4096, 20'000, 1 << 20}) {
+          if (size == text.size() && round % 20 != 0) continue;
+          const iovec pieces[] = {{text.data(), size / 2}, {text.data() + size / 2, size - size / 2}};
+          carry(pair.client, pair.server, pieces);
+          carry(pair.server, pair.client, pieces);
+          if (pair.client.plaintext.size() != size) FAIL("lost bytes");
+        }
+      }
+      if (warm_up) continue;
+      ours = our_allocations() - ours_before;
+      openssls = openssl_allocations - openssls_before;
+    }
+    CHECK(ours == 0);
+    MESSAGE("OpenSSL's own, for 1620 messages: " << openssls);
+  }
+}
+
+TEST_CASE("an allocation of ours would be counted, and one of OpenSSL's would not") {
+  const std::uint64_t before = our_allocations();
+  const std::uint64_t openssls_before = openssl_allocations;
+  OPENSSL_free(OPENSSL_malloc(10));
+  CHECK(our_allocations() == before);
+  CHECK(openssl_allocations == openssls_before + 1);
+  const std::string text(1000, 'x');
+  CHECK(our_allocations() == before + 1);
+}
