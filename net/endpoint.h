@@ -75,6 +75,7 @@ class Endpoint : private Timer {
   friend class EpollBackend;
   friend class IoUringBackend;
   friend class SimulatedBackend;
+  friend class TlsLayer;
   bool closed_ : 1 = false;
   bool armed_receive_ : 1 = false;   // the backend is receiving, accepting or watching
   bool armed_direct_ : 1 = false;    // io_uring: a receive into receive_target() is under way
@@ -91,8 +92,7 @@ class Endpoint : private Timer {
   bool ended_ : 1 = false;         // on_end() was called
   bool direct_ : 1 = false;        // receive into receive_target()
   bool expect_large_ : 1 = false;  // received directly before: ask for a header first
-  // Free for the class derived from Stream, in what would be padding.
-  std::uint8_t spare_ = 0;
+  bool secured_ : 1 = false;       // a stream with a TlsLayer
 };
 
 // Accepts connections on a listening descriptor. When the process or the system is out of descriptors it

@@ -343,7 +343,8 @@ void IoUringBackend::prepare_send(Stream& stream) {
   flights_.push_back({stream.id(), static_cast<std::uint32_t>(total), static_cast<std::int32_t>(total)});
   stream.in_flight_ = true;
   // Sends that succeed complete nothing: if the stream goes on after them, the enter must not wait.
-  if (stream.finishing_ || stream.spilled_ || total < stream.queue_.bytes()) settle_first_ = true;
+  const bool goes_on = total < stream.queue_.bytes() || reactor_.has_more(stream);
+  if (stream.finishing_ || stream.spilled_ || goes_on) settle_first_ = true;
 }
 
 // Every send has ended in the enter: a failed one left its result, the others were taken in full. Afterwards

@@ -80,7 +80,34 @@ void Stream::send(Bytes bytes, Mark mark) {
   send_turn_memory({memory, bytes.size()}, mark);
 }
 
+Error Stream::accept_tls(const TlsContext& context) {
+  TlsLayer& layer = reactor().add_tls_layer(*this);
+  return begin_tls(layer, layer.accept(context));
+}
+
+Error Stream::connect_tls(const TlsContext& context, std::string_view host, std::uint16_t port) {
+  TlsLayer& layer = reactor().add_tls_layer(*this);
+  return begin_tls(layer, layer.connect(context, host, port));
+}
+
+Error Stream::begin_tls(TlsLayer& layer, const Error& error) {
+  if (error) {
+    secured_ = false;
+    layer.clear();
+  }
+  return error;
+}
+
+const TlsSession* Stream::tls() const {
+  return secured_ ? &reactor().tls_layer(*this).session() : nullptr;
+}
+
+std::size_t Stream::plain_bytes() const {
+  return reactor().tls_layer(*this).plain().bytes();
+}
+
 std::size_t Stream::drop_oldest(std::size_t size) {
+  if (secured_) return reactor().tls_layer(*this).plain().drop_oldest(reactor().segments(), size);
   return in_flight_ ? 0 : queue_.drop_oldest(reactor().segments(), size);
 }
 
@@ -110,7 +137,7 @@ Fd Stream::release() {
 }
 
 void Stream::receive_directly(bool on) {
-  if (closed_ || direct_ == on) return;
+  if (closed_ || direct_ == on || secured_) return;
   direct_ = on;
   reactor().backend().set_direct(*this);
 }
@@ -272,16 +299,31 @@ void Reactor::destroy_closed() {
   std::size_t told = 0;
   while (told < closed_.size()) {  // on_closed() may close more
     auto& endpoint = *static_cast<Endpoint*>(slots_.at(closed_[told++]));
-    if (endpoint.kind() == EndpointKind::stream) static_cast<Stream&>(endpoint).queue_.clear(segments_);
+    if (endpoint.kind() == EndpointKind::stream) clear_queues(static_cast<Stream&>(endpoint));
     endpoint.on_closed();
   }
   unlink_closed_dirty();
   for (const std::uint32_t index : closed_) {
+    if (index < tls_layers_.size()) tls_layers_[index].reset();
     static_cast<Endpoint*>(slots_.at(index))->~Endpoint();
     slots_.release(index);
   }
   closed_.clear();
   if (!paused_listeners_.empty()) resume_listeners();
+}
+
+void Reactor::clear_queues(Stream& stream) {
+  stream.queue_.clear(segments_);
+  if (stream.secured_) tls_layer(stream).clear();
+}
+
+TlsLayer& Reactor::add_tls_layer(Stream& stream) {
+  const std::size_t index = stream.id().index;
+  if (tls_layers_.size() <= index)
+    tls_layers_.resize(std::max<std::size_t>(index + 1, 2 * tls_layers_.size()));
+  tls_layers_[index] = std::make_unique<TlsLayer>(stream);
+  stream.secured_ = true;
+  return *tls_layers_[index];
 }
 
 void Reactor::unlink_closed_dirty() {
@@ -342,11 +384,13 @@ void Reactor::resume_listeners() {
 void Reactor::connected(Stream& stream) {
   stream.connecting_ = false;
   stream.on_connected();
-  if (!stream.closed() && (!stream.queue_.empty() || stream.finishing_)) stream.mark_dirty();
+  if (!stream.closed() && (!stream.all_sent() || stream.finishing_)) stream.mark_dirty();
 }
 
-void Reactor::ended(Stream& stream, const Error& error) {
+void Reactor::ended(Stream& stream, const Error& reason) {
   if (stream.closed()) return;
+  const bool cut_short = stream.secured_ && reason.code == Errc::end_of_stream;
+  const Error error = cut_short ? tls_layer(stream).transport_ended() : reason;
   const bool failed = error.code != Errc::end_of_stream;
   if (failed) drop_sends(stream);
   if (!stream.ended_) {
@@ -358,7 +402,7 @@ void Reactor::ended(Stream& stream, const Error& error) {
 }
 
 void Reactor::drop_sends(Stream& stream) {
-  stream.queue_.clear(segments_);
+  clear_queues(stream);
   stream.blocked_ = stream.spilled_ = false;
   stream.finishing_ = stream.finished_ = true;
 }
@@ -383,6 +427,8 @@ void Reactor::sent(Stream& stream, std::size_t size, bool blocked) {
 
 void Reactor::sending_done(Stream& stream) {
   if (stream.closed() || !stream.queue_.empty()) return;
+  if (has_more(stream)) return stream.mark_dirty();
+  if (!stream.all_sent()) return;  // waits for the TLS handshake
   const bool had_waited = stream.spilled_;
   stream.spilled_ = false;
   if (stream.finishing_ && !stream.finished_) {

@@ -174,6 +174,7 @@ class Reactor {
     counters_.receives.add();
     counters_.received_bytes.add(bytes.size());
     if (counters_.receives.value() % latency_sample == 0) measure_latency();
+    if (stream.secured_) return tls_layer(stream).receive(bytes, memory);
     stream.on_receive(bytes, memory);
   }
   void ended(Stream& stream, const Error& error);
@@ -197,6 +198,8 @@ class Reactor {
   void end_turn() { turn_memory_.reset(); }
   // Copies what the stream has queued in turn memory to memory of its own.
   void spill(Stream& stream) { stream.queue_.spill(segments_, blocks_); }
+  // Whether a stream that has sent all of its queue goes on with more.
+  bool has_more(const Stream& stream) const { return stream.secured_ && tls_layer(stream).can_go_on(); }
 
   // The endpoint of that id whether closed or not, or nullptr when its slot was released.
   Endpoint* slot(SlotId id) { return static_cast<Endpoint*>(slots_.find(id)); }
@@ -208,9 +211,12 @@ class Reactor {
   static constexpr std::uint32_t nothing = ~std::uint32_t{0};
   static constexpr std::uint64_t latency_sample = 16;  // one receive in so many is timed
 
+  TlsLayer& add_tls_layer(Stream& stream);
+  TlsLayer& tls_layer(const Stream& stream) const { return *tls_layers_[stream.id().index]; }
   bool start(Endpoint& endpoint, SlotId id);
   void close(Endpoint& endpoint);
   void destroy_closed();
+  void clear_queues(Stream& stream);
   void unlink_closed_dirty();
   void resume_listeners();
   bool accepting_is_over_budget() const;
@@ -249,6 +255,7 @@ class Reactor {
   };
   std::vector<Relief> reliefs_;
   ReactorCounters counters_;
+  std::vector<std::unique_ptr<TlsLayer>> tls_layers_;  // by slot
   Error last_error_;
   std::string fallback_reason_;
 
@@ -273,7 +280,13 @@ inline void Stream::enqueue(Bytes bytes, Owner* owner, Mark mark) {
     if (owner != nullptr) owner->drop_reference();
     return;
   }
-  queue_.append(reactor().segments(), bytes, owner, mark);
+  SendQueue& queue = secured_ ? reactor().tls_layer(*this).plain() : queue_;
+  queue.append(reactor().segments(), bytes, owner, mark);
+  mark_dirty();
+}
+
+inline void Stream::enqueue_records(Bytes records) {
+  queue_.append(reactor().segments(), records);
   mark_dirty();
 }
 
@@ -293,6 +306,7 @@ inline Stream* Reactor::take_dirty() {
     Stream& stream = stream_at(dirty_head_);
     dirty_head_ = stream.next_dirty_;
     if (dirty_head_ == nothing) dirty_tail_ = nothing;
+    if (stream.secured_ && !stream.closed()) tls_layer(stream).flush();
     stream.dirty_ = false;
     if (!stream.closed()) return &stream;
   }

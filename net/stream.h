@@ -10,6 +10,7 @@
 #include <levada/core/bytes.h>
 #include <levada/net/endpoint.h>
 #include <levada/net/send_queue.h>
+#include <levada/net/tls_layer.h>
 
 namespace levada::net {
 
@@ -48,8 +49,16 @@ class Stream : public Endpoint {
   void resume();
   bool paused() const { return paused_; }
 
+  // Speaks TLS from here on, before anything was sent or received: on_secured() tells when the handshake is done, and
+  // on_end() when it failed, with certificate_refused, alert_received, protocol or truncated. What is sent before waits.
+  // Nothing is received directly then. `context` may be dropped. Errors: those of TlsSession.
+  Error accept_tls(const TlsContext& context);
+  Error connect_tls(const TlsContext& context, std::string_view host, std::uint16_t port);
+  // The session, or nullptr without TLS.
+  const TlsSession* tls() const;
+
   // Bytes queued that the kernel has not taken.
-  std::size_t buffered() const { return queue_.bytes(); }
+  std::size_t buffered() const { return queue_.bytes() + (secured_ ? plain_bytes() : 0); }
 
   // Whether the kernel refused bytes and the queue waits for room.
   bool blocked() const { return blocked_; }
@@ -73,6 +82,8 @@ class Stream : public Endpoint {
     if (error.code == Errc::end_of_stream) return finish();
     close();
   }
+  // The TLS handshake is done.
+  virtual void on_secured() {}
   // A connection attempt succeeded; a failed one gives on_end().
   virtual void on_connected() {}
   // From on_connected() only, before anything is sent: closes the stream, but not the connection, whose descriptor the
@@ -99,7 +110,13 @@ class Stream : public Endpoint {
   friend class EpollBackend;
   friend class IoUringBackend;
   friend class SimulatedBackend;
+  friend class TlsLayer;
 
+  Error begin_tls(TlsLayer& layer, const Error& error);
+  std::size_t plain_bytes() const;
+  void enqueue_records(Bytes records);
+  // Whether the kernel has everything that was sent.
+  bool all_sent() const { return queue_.empty() && (!secured_ || plain_bytes() == 0); }
   void enqueue(Bytes bytes, Owner* owner, Mark mark);
   void mark_dirty();
 

@@ -55,11 +55,7 @@ class Dial {
     return parse_url(text_, url_);
   }
 
-  // Whether this could be sent at all, and this build can do it.
-  Error check() const {
-    if (url_.scheme == UrlScheme::wss) return {Errc::not_supported, "wss"};
-    return {};
-  }
+  bool is_secure() const { return url_.scheme == UrlScheme::wss; }
 
   void start() {
     deadline_ms_ = client_.reactor_.now_ms() + client_.options_.timeout_ms;
@@ -149,9 +145,10 @@ void Dial::connect(std::span<const net::Address> addresses) {
 
 void Dial::connected(net::ConnectOutcome& outcome) {
   if (outcome.error) return fail(outcome.error, outcome.attempts);
+  const std::string host = decode_percent(url_.authority.host);
   std::unique_ptr<ProxyTunnel> tunnel;
   if (proxy_.kind != ProxyKind::none) {
-    tunnel = ProxyTunnel::make(proxy_, decode_percent(url_.authority.host), url_.port());
+    tunnel = ProxyTunnel::make(proxy_, host, url_.port());
     if (tunnel == nullptr) return fail({Errc::invalid_argument, "proxy"});
   }
   const std::string target = url_.request_target();
@@ -161,6 +158,9 @@ void Dial::connected(net::ConnectOutcome& outcome) {
                             .origin = origin_,
                             .fields = views,
                             .user_data = user_data_,
+                            .tls = is_secure() ? client_.tls_ : nullptr,
+                            .tls_host = host,
+                            .tls_port = url_.port(),
                             .timeout_ms = time_left()};
   Connection* connection = client_.service_.dial_on(std::move(outcome.fd), options, std::move(tunnel));
   if (connection == nullptr) return fail(client_.service_.last_error());
@@ -204,7 +204,8 @@ bool Dial::follow(const Refusal& refusal) {
   const std::string target = redirect_target(refusal.response->find("Location"), url_);
   Url to;
   if (parse_url(target, to) != UrlError::none || to.scheme == UrlScheme::ws_unix) return false;
-  if (url_.scheme == UrlScheme::wss && to.scheme != UrlScheme::wss) return false;
+  if (is_secure() && to.scheme != UrlScheme::wss) return false;
+  if (to.scheme == UrlScheme::wss && client_.need_tls()) return false;
   const bool same_server = same_text(to.authority.host, url_.authority.host) && to.port() == url_.port();
   if (!same_server) {
     std::erase_if(fields_, [](const auto& field) {
@@ -262,10 +263,24 @@ Result<std::uint64_t> Client::dial(const DialRequest& request) {
   auto dial = std::make_unique<Dial>(*this, ++last_number_, request);
   url_error_ = dial->set_url(request.url);
   if (url_error_ != UrlError::none) return Error{Errc::invalid_argument, "dial"};
-  if (const Error error = dial->check()) return error;
+  if (dial->is_secure()) {
+    if (const Error error = need_tls()) return error;
+  }
   const std::uint64_t number = dial->number();
   dials_.emplace(number, std::move(dial)).first->second->start();
   return number;
+}
+
+Error Client::need_tls() {
+  return tls_ == nullptr ? set_tls(options_.tls) : Error{};
+}
+
+Error Client::set_tls(const net::TlsOptions& options) {
+  if (tls_ != nullptr) return tls_->replace(options);
+  auto context = net::TlsContext::create(net::TlsRole::client, options);
+  if (!context) return context.error();
+  tls_ = std::move(*context);
+  return {};
 }
 
 void Client::cancel(std::uint64_t dial) {

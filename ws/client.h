@@ -12,7 +12,7 @@
 //
 // Model: a dial goes through steps, all under one deadline:
 //
-//   resolve -> connect (the first of the addresses that answers) -> proxy -> opening handshake -> open
+//   resolve -> connect (the first of the addresses that answers) -> proxy -> TLS -> opening handshake -> open
 //
 // and ends in exactly one of on_open, on_refused, on_unreachable; or, where that was asked for, begins anew at another
 // URL (a redirect) or after a while (a reconnect). It has a number, by which it can be canceled at every step.
@@ -59,12 +59,13 @@ struct ClientOptions {
   std::string no_proxy = {};
   bool proxy_from_environment = true;
   ReconnectOptions reconnect = {};
+  net::TlsOptions tls = {};  // of wss: by default the system's CAs, and the server has to prove its name
   net::ResolverOptions resolver = {};
 };
 
 // Views are copied.
 struct DialRequest {
-  std::string_view url;  // ws://, ws+unix:
+  std::string_view url;  // ws://, wss://, ws+unix:
   std::string_view origin = {};
   std::span<const HttpField> fields =
       {};  // Cookie, Authorization and others; those two do not go to another host
@@ -95,8 +96,10 @@ class Client final : private DialObserver {
   ~Client();
 
   // Begins. Returns the dial's number, or invalid_argument when the URL or the request cannot be used (url_error()), or
-  // not_supported for what this build cannot do. Nothing is called before it returns.
+  // for wss the errors of TlsContext::create(). Nothing is called before it returns.
   Result<std::uint64_t> dial(const DialRequest& request);
+  // Other certificates, CAs and settings for the dials from now on. Errors: those of TlsContext::create().
+  Error set_tls(const net::TlsOptions& options);
   UrlError url_error() const { return url_error_; }
 
   // Gives a dial up, in whatever step, without another call of the handler; a connection that is open stays, and is not
@@ -113,6 +116,7 @@ class Client final : private DialObserver {
   void opened(Connection& connection) override;
   bool refused(Connection& connection, const Refusal& refusal) override;
   void closed(Connection& connection, const CloseInfo& info) override;
+  Error need_tls();
   Dial* find(const Connection& connection);
   void forget(Dial& dial);
   void report(const Unreachable& unreachable);
@@ -124,6 +128,7 @@ class Client final : private DialObserver {
   Service service_;
   net::Resolver resolver_;
   UrlError url_error_ = UrlError::none;
+  std::shared_ptr<net::TlsContext> tls_;  // made when it is first needed
   std::uint64_t last_number_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<Dial>> dials_;
   std::unordered_map<std::uint64_t, Dial*> connections_;  // by SlotId::packed()

@@ -283,9 +283,15 @@ void Connection::on_end(const Error& error) {
   if (closed()) return;
   const bool was_closed = std::exchange(phase_, Phase::closed) == Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
-  const bool can_send = error.code == Errc::end_of_stream && buffered() > 0;
-  if (!can_send) return terminate();
-  if (!was_closed) end_sending();  // what is queued still leaves; then the stream closes
+  if (was_closed && buffered() > 0) return finish();
+  let_leave();
+}
+
+// What is queued still leaves, then the stream closes. A transport that failed has nothing queued; with TLS that failed
+// it is the alert.
+void Connection::let_leave() {
+  if (buffered() == 0) return terminate();
+  end_sending();
   finish();
 }
 

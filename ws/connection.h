@@ -37,8 +37,8 @@ struct Pending;
 
 enum class SendStatus : std::uint8_t {
   queued,
-  full,     // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain follows if
-            // anything is queued, and else it never fits
+  full,  // it would have made the queue longer than ServiceOptions::max_buffered_bytes; on_drain follows if
+         // anything is queued, and else it never fits
   dropped,  // the same, and the policy is to drop it (or it is a ping or pong)
   closed,   // the connection is not open (any more)
 };
@@ -194,6 +194,7 @@ class Connection final : public net::Stream {
   void on_receive(MutableBytes bytes, Owner* memory) override;
   void on_end(const Error& error) override;
   void on_connected() override;
+  void on_secured() override;
   void on_blocked() override;
   void on_drained() override;
   void on_timer() override;
@@ -226,10 +227,13 @@ class Connection final : public net::Stream {
 
   // Opening handshake (opening.cc).
   void receive_request(MutableBytes bytes, Owner* memory);
-  bool receive_proxy_header(MutableBytes& bytes);
+  void receive_proxy_header(MutableBytes bytes, Owner* memory);
   void receive_response(MutableBytes bytes, Owner* memory);
   void receive_from_proxy(MutableBytes bytes, Owner* memory);
   void send_request();
+  void leave_proxy();
+  bool begin_tls();
+  void let_leave();
   MutableBytes gather_head(MutableBytes bytes);
   bool serve_request();
   void serve_plain();
@@ -276,9 +280,9 @@ class Connection final : public net::Stream {
   bool paused_by_output_ : 1 = false;  // reading waits until the peer takes what is queued
   bool ping_sent_ : 1 = false;         // ping_us_ is when, else the last round trip
   bool has_rtt_ : 1 = false;
-  bool proxied_ : 1 = false;  // remote_address() is in the service's table
-  std::uint16_t controls_ = 0;         // received in the second of received_ms_
-  std::uint32_t since_ms_ = 0;       // when it opened, and then when it began to close
+  bool proxied_ : 1 = false;    // remote_address() is in the service's table
+  std::uint16_t controls_ = 0;  // received in the second of received_ms_
+  std::uint32_t since_ms_ = 0;  // when it opened, and then when it began to close
   std::uint32_t ping_us_ = 0;
 };
 

@@ -166,7 +166,8 @@ void Connection::go_on_reading() {
 
 // Bytes came, or may come again. Each second of the reactor's time has its own count of control frames.
 void Connection::note_received(std::uint32_t now) {
-  if (controls_ != 0 && now / milliseconds_per_second != received_ms_ / milliseconds_per_second) controls_ = 0;
+  if (controls_ != 0 && now / milliseconds_per_second != received_ms_ / milliseconds_per_second)
+    controls_ = 0;
   received_ms_ = now;
 }
 

@@ -41,24 +41,24 @@ MutableBytes Connection::gather_head(MutableBytes bytes) {
   return {pending_->input->data(), pending_->input_bytes};
 }
 
-// What a trusted proxy says before anything else. Returns whether the connection's own bytes have begun.
-bool Connection::receive_proxy_header(MutableBytes& bytes) {
+// What a trusted proxy says before anything else.
+void Connection::receive_proxy_header(MutableBytes bytes, Owner* memory) {
   net::ProxyProtocolParser& parser = *pending_->proxied;
   Bytes rest = bytes;
   const auto state = parser.feed(rest);
-  bytes = bytes.last(rest.size());
   if (state == net::ProxyProtocolParser::State::invalid) terminate();
-  if (state != net::ProxyProtocolParser::State::complete) return false;
+  if (state != net::ProxyProtocolParser::State::complete) return;
   if (parser.has_addresses()) {
     service_->proxied_addresses_.insert_or_assign(id().packed(), parser.source());
     proxied_ = true;
   }
   drop_pending();
-  return !bytes.empty();
+  if (service_->options_.tls != nullptr && !begin_tls()) return;
+  if (!rest.empty()) reactor().received(*this, bytes.last(rest.size()), memory);
 }
 
 void Connection::receive_request(MutableBytes bytes, Owner* memory) {
-  if (pending_ != nullptr && pending_->proxied != nullptr && !receive_proxy_header(bytes)) return;
+  if (pending_ != nullptr && pending_->proxied != nullptr) return receive_proxy_header(bytes, memory);
   MutableBytes head = gather_head(bytes);
   const bool gathered = head.data() != bytes.data();
   while (phase_ == Phase::handshake && !head.empty()) {
@@ -303,8 +303,26 @@ void UpgradeTicket::reject(std::uint16_t status, std::string body) const {
 // ---- Client ----
 
 void Connection::on_connected() {
-  if (pending_->tunnel == nullptr) return send_request();
+  if (pending_->tunnel == nullptr) return leave_proxy();
   Stream::send(pending_->tunnel->output());
+}
+
+// The bytes that follow are exchanged with the server itself.
+void Connection::leave_proxy() {
+  if (pending_->tls == nullptr) return send_request();
+  const Error error = connect_tls(*pending_->tls, pending_->tls_host, pending_->tls_port);
+  if (error) refuse({.error = error});
+}
+
+void Connection::on_secured() {
+  if (role() == Role::client) send_request();
+}
+
+// A server's part. Returns false when it could not begin, and the connection is closed.
+bool Connection::begin_tls() {
+  service_->last_error_ = accept_tls(*service_->options_.tls);
+  if (service_->last_error_) terminate();
+  return !closed();
 }
 
 void Connection::send_request() {
@@ -321,8 +339,8 @@ void Connection::receive_from_proxy(MutableBytes bytes, Owner* memory) {
     return refuse({.error = tunnel.error(), .proxy_status = tunnel.http_status()});
   if (state == ProxyTunnel::State::negotiating) return;
   pending_->tunnel.reset();
-  send_request();
-  if (!rest.empty()) receive_response(bytes.last(rest.size()), memory);
+  leave_proxy();
+  if (!rest.empty() && !closed()) reactor().received(*this, bytes.last(rest.size()), memory);
 }
 
 void Connection::receive_response(MutableBytes bytes, Owner* memory) {
@@ -357,7 +375,7 @@ void Connection::refuse(const Refusal& refusal) {
   if (final && service_->table_.refused != nullptr) {
     service_->table_.refused(service_->handler_, *this, refusal);
   }
-  terminate();
+  if (!closed()) let_leave();
 }
 
 }  // namespace levada::ws

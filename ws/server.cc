@@ -175,7 +175,7 @@ Error Server::listen(Loop& loop, Fd& shared) {
   auto bound = net::Address::of_socket(fd->get());
   if (!bound) return bound.error();
   port_ = bound->port();
-  url_ = is_unix ? "ws+unix:" : "ws://";
+  url_ = is_unix ? "ws+unix:" : loop.services.front()->options().tls != nullptr ? "wss://" : "ws://";
   url_ += is_unix ? options_.unix_path : bound->to_string();
   if (is_unix) shared = Fd(dup(fd->get()));
   return loop.services.front()->listen(std::move(*fd));

@@ -99,6 +99,8 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   connection->set_user_data(user_data);
   if (!upgraded && !options_.trusted_proxies.empty() && is_trusted_proxy(connection->native_fd())) {
     connection->pending().proxied = std::make_unique<net::ProxyProtocolParser>();
+  } else if (options_.tls != nullptr && !connection->begin_tls()) {
+    return nullptr;
   }
   if (upgraded) {
     connection->open();
@@ -208,6 +210,9 @@ Connection* Service::begin_handshake(Connection* connection, const DialOptions& 
   fill_random(random);
   Pending& pending = connection->pending();
   pending.key = make_key(random);
+  pending.tls = options.tls;
+  pending.tls_host = options.tls_host;
+  pending.tls_port = options.tls_port;
   const UpgradeRequest request = request_of(options, pending.key, subprotocols_);
   const std::size_t size = upgrade_request_size(request);
   pending.input = reactor_.blocks().allocate(size);
@@ -232,6 +237,7 @@ void Service::give_pending(Pending& pending) {
   pending.input_bytes = pending.parsed_bytes = 0;
   pending.subprotocol.clear();
   pending.tunnel.reset();
+  pending.tls.reset();
   pending.proxied.reset();
   pending.next_free = pending.home->free_pending_;
   pending.home->free_pending_ = &pending;

@@ -81,6 +81,11 @@ struct ServiceOptions {
   // header, version 1 or 2, and Connection::remote_address() is what that says; "unix" names those that come over a Unix
   // socket. Empty: nobody's.
   std::string trusted_proxies = {};
+
+  // ---- TLS ----
+  // A server's connections speak it (wss); of the service that listens, its routes need none. A client's are those that
+  // are dialled with DialOptions::tls. nullptr: none.
+  std::shared_ptr<net::TlsContext> tls = nullptr;
 };
 
 // What pings, pongs and the close frame may use beyond ServiceOptions::max_buffered_bytes; the last part is the close
@@ -188,8 +193,11 @@ struct Pending {
   std::size_t parsed_bytes = 0;
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
-  std::string subprotocol;                            // negotiated, of a held handshake
-  std::unique_ptr<ProxyTunnel> tunnel;                // client: until the proxy has let it through
+  std::string subprotocol;               // negotiated, of a held handshake
+  std::unique_ptr<ProxyTunnel> tunnel;   // client: until the proxy has let it through
+  std::shared_ptr<net::TlsContext> tls;  // client: with whom TLS begins behind that
+  std::string tls_host;
+  std::uint16_t tls_port = 0;
   std::unique_ptr<net::ProxyProtocolParser> proxied;  // server: until the header is whole
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
@@ -208,6 +216,10 @@ struct DialOptions {
   std::span<const HttpField> fields = {};
   const net::Address* source = nullptr;  // local address; nullptr: the kernel's choice
   void* user_data = nullptr;
+  // Speak TLS with a server that can prove to be `tls_host`, a name or an address without brackets.
+  std::shared_ptr<net::TlsContext> tls = nullptr;
+  std::string_view tls_host = {};
+  std::uint16_t tls_port = 0;    // only tells sessions to resume apart
   std::uint32_t timeout_ms = 0;  // for all of the handshake; 0: ServiceOptions::handshake_timeout_ms
 };
 

@@ -36,6 +36,7 @@ class Echo {
 struct Options {
   ws::ServerOptions server{.port = 9001};
   std::uint64_t max_message_bytes = std::uint64_t{64} << 20;
+  net::TlsCertificate certificate;
   std::uint32_t stop_timeout_ms = 5'000;
   bool metrics = false;
   bool quiet = false;
@@ -74,6 +75,11 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   app.add_option("--max-message", options.max_message_bytes, "longest message accepted, in bytes")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32))
       ->capture_default_str();
+  auto* cert =
+      app.add_option("--cert", options.certificate.chain.file, "PEM file with the certificate chain: wss");
+  auto* key = app.add_option("--key", options.certificate.key.file, "PEM file with its key");
+  cert->needs(key);
+  key->needs(cert);
   app.add_flag("--pin", options.server.pin, "bind each thread to a CPU");
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
@@ -113,6 +119,11 @@ int main(int argc, char** argv) {
   int status = 0;
   if (!parse(argc, argv, options, status)) return status;
 
+  if (!options.certificate.chain.empty()) {
+    auto tls = net::TlsContext::create(net::TlsRole::server, {.certificates = {options.certificate}});
+    if (!tls) return ws::report_failure(tls.error());
+    options.server.service.tls = *tls;
+  }
   ws::Server server(options.server);
   server.route("", [&](int) { return Echo(server, options.metrics); });
   server.stop_on_signals(options.stop_timeout_ms);

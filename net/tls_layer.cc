@@ -1,0 +1,101 @@
+#include <levada/net/tls_layer.h>
+
+#include <sys/uio.h>
+#include <array>
+#include <cstring>
+
+#include <levada/net/reactor.h>
+
+namespace levada::net {
+namespace {
+
+constexpr int max_pieces = 64;
+// Encrypted at a time: the rest waits until the kernel has taken this.
+constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
+
+}  // namespace
+
+TlsLayer::~TlsLayer() {
+  clear();
+}
+
+void TlsLayer::clear() {
+  close_sent_ = true;
+  plain_.clear(stream_.reactor().segments());
+}
+
+Error TlsLayer::accept(const TlsContext& context) {
+  auto session = TlsSession::accept(context, output());
+  if (!session) return session.error();
+  session_ = std::move(*session);
+  return {};
+}
+
+Error TlsLayer::connect(const TlsContext& context, std::string_view host, std::uint16_t port) {
+  auto session = TlsSession::connect(context, host, port, output());
+  if (!session) return session.error();
+  session_ = std::move(*session);
+  return {};
+}
+
+// Records that OpenSSL has made: they are gone when this returns.
+void TlsLayer::write(void* self, Bytes records) {
+  Stream& stream = static_cast<TlsLayer*>(self)->stream_;
+  std::uint8_t* copy = stream.reserve(records.size());
+  std::memcpy(copy, records.data(), records.size());
+  stream.enqueue_records({copy, records.size()});
+}
+
+void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
+  for (;;) {
+    const TlsRead read = session_->read(bytes, stream_.reactor().turn_memory());
+    switch (read.event) {
+      case TlsEvent::none:
+        return;
+      case TlsEvent::established:
+        if (!plain_.empty()) stream_.mark_dirty();
+        stream_.on_secured();
+        break;
+      case TlsEvent::data:
+        stream_.on_receive(read.plaintext, read.in_place ? memory : nullptr);
+        break;
+      case TlsEvent::ended:
+        return stream_.reactor().ended(stream_, {.code = Errc::end_of_stream, .operation = "TLS"});
+      case TlsEvent::failed:
+        return fail(session_->error());
+    }
+    if (stream_.closed() || stream_.ended_) return;
+  }
+}
+
+// The alert that tells the peer is queued, and may leave if the stream lets it.
+void TlsLayer::fail(const Error& error) {
+  clear();
+  stream_.ended_ = true;
+  stream_.on_end(error);
+}
+
+bool TlsLayer::must_close() const {
+  return stream_.finishing_ && !close_sent_;
+}
+
+void TlsLayer::flush() {
+  Reactor& reactor = stream_.reactor();
+  while (session_->is_open() && !stream_.blocked_ && !plain_.empty() &&
+         stream_.queue_.bytes() < encrypt_ahead_bytes) {
+    std::array<iovec, max_pieces> pieces;
+    std::size_t total = 0;
+    const int count = plain_.gather(pieces.data(), max_pieces, total);
+    const Error error =
+        session_->write({pieces.data(), static_cast<std::size_t>(count)}, reactor.turn_memory());
+    if (error) return fail(error);
+    plain_.advance(reactor.segments(), total);
+  }
+  if (!plain_.empty()) return plain_.spill(reactor.segments(), reactor.blocks());
+  if (session_->is_open() && must_close()) {
+    close_sent_ = true;
+    session_->close();
+  }
+}
+
+}  // namespace levada::net

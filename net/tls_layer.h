@@ -1,0 +1,66 @@
+// TlsLayer: the TLS between a Stream and its bytes on the wire.
+//
+// Model: a stream that was told to speak TLS has a layer, in a table of its reactor, so that other streams do not pay for
+// it. What the stream sends waits here as plaintext, in a queue with all that a SendQueue can; when the reactor flushes,
+// as much of it as the wire takes soon is encrypted in full records to the turn's memory and joins the stream's own
+// queue. What is received is decrypted where it lies and shown to the stream.
+//
+//   Stream::send_* -> plain (SendQueue) --flush--> records -> the stream's queue -> kernel
+//   kernel -> records -> receive() -> Stream::on_receive
+//
+// Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
+// nothing is queued behind close_notify.
+#pragma once
+
+#include <memory>
+
+#include <levada/core/bytes.h>
+#include <levada/core/error.h>
+#include <levada/net/send_queue.h>
+#include <levada/net/tls_session.h>
+
+namespace levada::net {
+
+class Stream;
+
+class TlsLayer {
+ public:
+  explicit TlsLayer(Stream& stream) : stream_(stream) {}
+  TlsLayer(const TlsLayer&) = delete;
+  TlsLayer& operator=(const TlsLayer&) = delete;
+  ~TlsLayer();
+
+  // Begin the handshake. Errors: those of TlsSession.
+  Error accept(const TlsContext& context);
+  Error connect(const TlsContext& context, std::string_view host, std::uint16_t port);
+
+  void receive(MutableBytes bytes, Owner* memory);
+
+  // Moves plaintext to the stream's queue, or to memory of its own while it has to wait.
+  void flush();
+
+  // What the end of the transport means.
+  Error transport_ended() const { return session_->transport_ended(); }
+
+  // Drops what waits; nothing is sent any more.
+  void clear();
+
+  SendQueue& plain() { return plain_; }
+  const SendQueue& plain() const { return plain_; }
+  // Whether flush() would have something for the stream's queue.
+  bool can_go_on() const { return session_->is_open() && (!plain_.empty() || must_close()); }
+  const TlsSession& session() const { return *session_; }
+
+ private:
+  static void write(void* self, Bytes records);
+  TlsOutput output() { return {&TlsLayer::write, this}; }
+  bool must_close() const;
+  void fail(const Error& error);
+
+  Stream& stream_;
+  SendQueue plain_;
+  std::unique_ptr<TlsSession> session_;
+  bool close_sent_ = false;
+};
+
+}  // namespace levada::net
