@@ -36,6 +36,10 @@ const char* to_string(FrameError error) {
       return "message_too_big";
     case FrameError::too_many_fragments:
       return "too_many_fragments";
+    case FrameError::bad_deflate:
+      return "bad_deflate";
+    case FrameError::inflates_too_much:
+      return "inflates_too_much";
   }
   return "none";
 }
@@ -45,8 +49,10 @@ CloseCode close_code(FrameError error) {
     case FrameError::none:
       return CloseCode::normal;
     case FrameError::bad_text:
+    case FrameError::bad_deflate:
       return CloseCode::invalid_payload;
     case FrameError::message_too_big:
+    case FrameError::inflates_too_much:
       return CloseCode::message_too_big;
     case FrameError::too_many_fragments:
       return CloseCode::policy_violation;

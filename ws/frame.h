@@ -109,12 +109,14 @@ enum class FrameError : std::uint8_t {
   bad_text,              // not UTF-8 (section 8.1)
   message_too_big,       // longer than this endpoint allows (section 7.4.1, 1009)
   too_many_fragments,    // more than this endpoint allows
+  bad_deflate,           // compressed data that cannot be inflated (RFC 7692 section 7.2.2)
+  inflates_too_much,     // for its compressed size, more than this endpoint allows
 };
 
 // "reserved_bits"; static storage.
 const char* to_string(FrameError error);
 
-// The code that the connection is closed with: 1002, 1007 or 1009.
+// The code that the connection is closed with: 1002, 1007, 1008 or 1009.
 CloseCode close_code(FrameError error);
 
 // Whether a header may stand here. `role` is ours; `in_message` tells that a fragmented message is open;

@@ -1,0 +1,241 @@
+#include <levada/ws/inflate.h>
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include <levada/ws/whole_deflate.h>
+#include <levada/ws/zlib_memory.h>
+
+namespace levada::ws {
+namespace {
+
+// What the sender removed from the end of the message (RFC 7692 section 7.2.2).
+constexpr std::uint8_t ending[] = {0x00, 0x00, 0xff, 0xff};
+
+constexpr std::size_t min_first_bytes = 512;  // of a message's first block, by the input's size
+constexpr std::size_t max_first_bytes = 64 * 1024;
+constexpr std::uint64_t ratio_from_bytes = 64 * 1024;         // what is smaller does no harm
+constexpr std::size_t max_call_bytes = std::size_t{1} << 30;  // zlib counts in 32 bits
+
+// `data_type` of a stream: unused bits of the last byte, and whether a block may begin here.
+constexpr int unused_bits = 31;
+constexpr int between_blocks = 128;
+
+}  // namespace
+
+struct Inflater::State {
+  explicit State(BlockPool& blocks) : memory(blocks) {}
+
+  detail::ZlibMemory memory;
+  z_stream stream{};  // made with the first message that needs it
+  detail::WholeInflater whole;
+};
+
+Inflater::Inflater(const InflaterOptions& options, BlockPool& blocks)
+    : options_(options), blocks_(&blocks), state_(std::make_unique<State>(blocks)) {
+  assert(options.window_bits >= min_window_bits && options.window_bits <= max_window_bits);
+  assert(options.slice_bytes > 0);
+  const auto most = std::uint64_t{BlockPool::max_block_bytes} / 2;  // what can be held at all, or counted
+  if (!options_.streaming) options_.max_message_bytes = std::min(options_.max_message_bytes, most);
+  options_.max_message_bytes = std::min(options_.max_message_bytes, ~std::uint64_t{0} - 1);
+}
+
+Inflater::~Inflater() {
+  if (block_ != nullptr) block_->drop_reference();
+  if (state_->stream.state != nullptr) inflateEnd(&state_->stream);
+}
+
+std::size_t Inflater::memory_bytes() const {
+  return state_->memory.bytes() + (block_ == nullptr ? 0 : block_->capacity());
+}
+
+void Inflater::release() {
+  if (!delivered_) return;
+  delivered_ = false;
+  filled_ = 0;
+  std::exchange(block_, nullptr)->drop_reference();
+}
+
+void Inflater::reset() {
+  if (block_ != nullptr) delivered_ = true;  // an unfinished message: nobody will see it
+  release();
+  in_message_ = false;
+  if (fresh_) return;
+  inflateReset(&state_->stream);
+  fresh_ = true;
+}
+
+// ---- One message ----
+
+void Inflater::begin() {
+  if (!options_.takeover) reset();
+  in_message_ = true;
+  at_boundary_ = false;
+  ending_used_ = 0;
+  compressed_bytes_ = inflated_bytes_ = 0;
+}
+
+Inflated Inflater::next(Bytes& in, bool last) {
+  release();
+  const bool begins = !in_message_;
+  if (begins) begin();
+  if (in.empty() && compressed_bytes_ == 0) return finish_call(0, last ? Step::done : Step::input_used);
+  const std::size_t from = filled_;
+  const std::size_t until = from + options_.slice_bytes;
+  const bool alone = begins && last && !options_.takeover && !options_.streaming;
+  if (alone && inflate_whole(in, until)) return finish_call(from, Step::done);
+  Step step = Step::room_used;
+  while (step == Step::room_used && check_size() == FrameError::none) {
+    const MutableBytes out = room(in.size(), until);
+    if (out.empty()) break;
+    step = inflate_into(out, in, last);
+  }
+  return finish_call(from, step);
+}
+
+// What a call has come to; it began with `from` bytes in the block.
+Inflated Inflater::finish_call(std::size_t from, Step step) {
+  Inflated result;
+  const MutableBytes all = block_ == nullptr ? MutableBytes{} : MutableBytes{first_byte(), filled_};
+  result.fresh = all.subspan(from);
+  result.error = step == Step::bad ? FrameError::bad_deflate : check_size();
+  result.fin = step == Step::done;
+  const bool deliver = result.fin || (options_.streaming && filled_ > 0);
+  if (result.error != FrameError::none) {
+    result.event = InflateEvent::error;
+  } else if (deliver) {
+    result.event = options_.streaming ? InflateEvent::fragment : InflateEvent::message;
+    result.payload = all;
+    result.headroom = block_ == nullptr ? 0 : headroom_bytes;
+    result.owner = block_;
+    delivered_ = block_ != nullptr;
+    in_message_ = !result.fin;
+  } else if (step == Step::room_used) {
+    result.event = InflateEvent::more;
+  }
+  return result;
+}
+
+FrameError Inflater::check_size() const {
+  if (inflated_bytes_ > options_.max_message_bytes) return FrameError::message_too_big;
+  const bool counts = options_.max_ratio != 0 && inflated_bytes_ > ratio_from_bytes;
+  if (counts && inflated_bytes_ / options_.max_ratio > compressed_bytes_)
+    return FrameError::inflates_too_much;
+  return FrameError::none;
+}
+
+void Inflater::add_output(std::size_t size) {
+  filled_ += size;
+  inflated_bytes_ += size;
+}
+
+// The message in one call of libdeflate. False and nothing changed where zlib has to do it.
+bool Inflater::inflate_whole(Bytes& in, std::size_t until) {
+  std::size_t size = 0;
+  if (!detail::WholeInflater::is_worth(in.size())) return false;
+  if (!state_->whole.inflate(in, room(in.size(), until), size)) return false;
+  compressed_bytes_ = in.size();
+  add_output(size);
+  in = {};
+  return true;
+}
+
+// Runs zlib until the room or the input is used up, or the message ends.
+Inflater::Step Inflater::inflate_into(MutableBytes out, Bytes& in, bool last) {
+  z_stream& stream = prepare_stream();
+  stream.next_out = out.data();
+  stream.avail_out = static_cast<uInt>(out.size());
+  Step step = Step::bad;
+  for (;;) {
+    const bool in_ending = in.empty() && last;
+    const Bytes source =
+        in_ending ? Bytes(ending).subspan(ending_used_) : in.first(std::min(in.size(), max_call_bytes));
+    stream.next_in = const_cast<Bytef*>(source.data());
+    stream.avail_in = static_cast<uInt>(source.size());
+    const int result = ::inflate(&stream, Z_SYNC_FLUSH);
+    const std::size_t taken = source.size() - stream.avail_in;
+    if (in_ending) {
+      ending_used_ = static_cast<std::uint8_t>(ending_used_ + taken);
+    } else {
+      in = in.subspan(taken);
+      compressed_bytes_ += taken;
+    }
+    if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) break;
+    at_boundary_ = result == Z_STREAM_END ||
+                   ((stream.data_type & between_blocks) != 0 && (stream.data_type & unused_bits) == 0);
+    // Behind a final block the next one follows, and may refer to what was before.
+    if (result == Z_STREAM_END) inflateResetKeep(&stream);
+    if (stream.avail_out == 0) {
+      step = Step::room_used;
+      break;
+    }
+    if (!in.empty()) continue;
+    if (!last) {
+      step = Step::input_used;
+      break;
+    }
+    if (ending_used_ < sizeof ending) continue;
+    if (at_boundary_) step = Step::done;
+    break;
+  }
+  add_output(out.size() - stream.avail_out);
+  return step;
+}
+
+z_stream& Inflater::prepare_stream() {
+  z_stream& stream = state_->stream;
+  fresh_ = false;
+  if (stream.state != nullptr) return stream;
+  state_->memory.attach(stream);
+  if (inflateInit2(&stream, -int{options_.window_bits}) != Z_OK)
+    std::abort();  // not the zlib it was built with
+  return stream;
+}
+
+// ---- Memory ----
+
+std::uint8_t* Inflater::first_byte() const {
+  return block_->data() + headroom_bytes;
+}
+
+std::size_t Inflater::block_bytes() const {
+  return block_->capacity() - headroom_bytes;
+}
+
+// Where to inflate to; empty when `filled_` has come to `until`, or a fragment is full. One byte beyond the limit
+// is room, too: it tells that there is more.
+MutableBytes Inflater::room(std::size_t in_bytes, std::size_t until) {
+  if (filled_ == until) return {};
+  if (block_ == nullptr) {
+    const std::size_t guess = std::bit_ceil(std::min(8 * in_bytes, max_first_bytes));
+    allocate(options_.streaming ? fragment_bytes : std::max(guess, min_first_bytes));
+  } else if (filled_ == block_bytes()) {
+    if (options_.streaming) return {};
+    grow();
+  }
+  const std::uint64_t allowed = options_.max_message_bytes + 1 - inflated_bytes_;
+  std::size_t size = std::min({block_bytes() - filled_, until - filled_, max_call_bytes});
+  if (size > allowed) size = static_cast<std::size_t>(allowed);
+  return {first_byte() + filled_, size};
+}
+
+// A block for `bytes`, or for the whole limit where the next larger one would be copied with more than that
+// written to.
+void Inflater::allocate(std::size_t bytes) {
+  const std::uint64_t most = options_.max_message_bytes + 1;
+  if (std::uint64_t{2} * bytes > most && !options_.streaming) bytes = static_cast<std::size_t>(most);
+  block_ = blocks_->allocate(headroom_bytes + bytes);
+}
+
+void Inflater::grow() {
+  Block* const full = block_;
+  allocate(4 * std::bit_floor(block_bytes()));
+  std::memcpy(first_byte(), full->data() + headroom_bytes, filled_);
+  full->drop_reference();
+}
+
+}  // namespace levada::ws
