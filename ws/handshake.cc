@@ -496,6 +496,8 @@ const char* to_string(UpgradeFailure failure) {
       return "none";
     case UpgradeFailure::status_not_101:
       return "status_not_101";
+    case UpgradeFailure::http_1_0:
+      return "http_1_0";
     case UpgradeFailure::upgrade_missing:
       return "upgrade_missing";
     case UpgradeFailure::connection_missing:
@@ -517,6 +519,7 @@ const char* to_string(UpgradeFailure failure) {
 UpgradeResult check_upgrade_response(const HttpResponse& response, const UpgradeRequest& request) {
   const auto fail = [](UpgradeFailure failure) { return UpgradeResult{failure, {}}; };
   if (response.status() != 101) return fail(UpgradeFailure::status_not_101);
+  if (response.minor_version() == 0) return fail(UpgradeFailure::http_1_0);
   if (!response.has_token(FieldId::upgrade, "websocket")) return fail(UpgradeFailure::upgrade_missing);
   if (!response.has_token(FieldId::connection, "upgrade")) return fail(UpgradeFailure::connection_missing);
   if (response.count(FieldId::sec_websocket_accept) != 1) return fail(UpgradeFailure::accept_missing);

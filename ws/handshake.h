@@ -251,6 +251,7 @@ std::size_t write_upgrade_request(MutableBytes out, const UpgradeRequest& reques
 enum class UpgradeFailure : std::uint8_t {
   none,
   status_not_101,        // an HTTP answer: a redirect, a refusal; the response tells more
+  http_1_0,              // the answer is one of HTTP/1.0, which knows no upgrade (RFC 9110 section 7.8)
   upgrade_missing,       // no "Upgrade: websocket"
   connection_missing,    // Connection without "upgrade"
   accept_missing,        // no Sec-WebSocket-Accept, or more than one

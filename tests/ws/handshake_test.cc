@@ -532,6 +532,7 @@ TEST_CASE("a client names exactly what is wrong with a response") {
     std::string connection = "Connection: upgrade\r\n";
     std::string accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
     std::string more = {};
+    std::string version = "HTTP/1.1 ";
   };
   const std::array<std::string_view, 2> subprotocols = {"a", "b"};
   const UpgradeRequest asking = {
@@ -539,12 +540,13 @@ TEST_CASE("a client names exactly what is wrong with a response") {
   const UpgradeRequest modest = {.host = "h", .key = sample_key};
   const auto check = [](const Parts& p, const UpgradeRequest& request) {
     const std::string text =
-        "HTTP/1.1 " + p.status + "\r\n" + p.upgrade + p.connection + p.accept + p.more + "\r\n";
+        p.version + p.status + "\r\n" + p.upgrade + p.connection + p.accept + p.more + "\r\n";
     return std::string(to_string(check_upgrade_response(parsed<HttpResponse>(text), request).failure));
   };
   CHECK(check({}, modest) == "none");
   CHECK(check({}, asking) == "none");
   CHECK(check({.status = "200 OK"}, modest) == "status_not_101");
+  CHECK(check({.version = "HTTP/1.0 "}, modest) == "http_1_0");
   CHECK(check({.upgrade = ""}, modest) == "upgrade_missing");
   CHECK(check({.upgrade = "Upgrade: h2c\r\n"}, modest) == "upgrade_missing");
   CHECK(check({.connection = "Connection: close\r\n"}, modest) == "connection_missing");
