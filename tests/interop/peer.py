@@ -5,7 +5,8 @@ frame() builds any frame, right or wrong. Peer sends bytes and turns what comes 
     ("end",)      the other side ended TCP cleanly (FIN)
     ("reset",)    TCP was reset
     ("timeout",)  nothing came in time
-The server's own frames are held to the RFC on the way: a breach raises Breach.
+The other side's own frames are held to the RFC on the way: a breach raises Breach. Side says which side the peer plays:
+Peer is a client that dials a server, Accepted a server that a client has dialed.
 """
 
 import base64
@@ -25,8 +26,26 @@ KEY = bytes.fromhex("9a5be107")
 GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
+OWN = object()  # the key that suits the side which the peer plays
+
+
 class Breach(Exception):
-    """The server sent something that it must not send."""
+    """The other side sent something that it must not send."""
+
+
+class Side:
+    """Which side the peers of this process play: a client masks what it sends, a server does not (section 5.1)."""
+
+    is_server = False
+    connect = None  # makes a connection with what is tested
+
+
+def own_key():
+    return None if Side.is_server else KEY
+
+
+def wrong_key():
+    return KEY if Side.is_server else None
 
 
 def mask(payload, key):
@@ -36,9 +55,10 @@ def mask(payload, key):
     return (int.from_bytes(payload, "big") ^ int.from_bytes(stream, "big")).to_bytes(size, "big")
 
 
-def frame(opcode, payload=b"", fin=True, rsv=0, key=KEY, size=None, form=None):
+def frame(opcode, payload=b"", fin=True, rsv=0, key=OWN, size=None, form=None):
     """One frame. `size` is the length that the header claims, `form` the bits of the length field (7, 16, 64),
     `key` None sends it unmasked."""
+    key = own_key() if key is OWN else key
     size = len(payload) if size is None else size
     form = form or (7 if size < 126 else 16 if size < 65536 else 64)
     masked = 0 if key is None else 0x80
@@ -47,8 +67,13 @@ def frame(opcode, payload=b"", fin=True, rsv=0, key=KEY, size=None, form=None):
         16: lambda: struct.pack("!BH", masked | 126, size),
         64: lambda: struct.pack("!BQ", masked | 127, size),
     }[form]()
-    body = payload if key is None else key + mask(payload, key)
-    return bytes([fin << 7 | rsv << 4 | opcode]) + length + body
+    return bytes([fin << 7 | rsv << 4 | opcode]) + length + (key or b"") + body(payload, key)
+
+
+def body(payload, key=OWN):
+    """The payload as it follows a frame's header."""
+    key = own_key() if key is OWN else key
+    return payload if key is None else mask(payload, key)
 
 
 def fragments(opcode, payload, piece):
@@ -105,26 +130,25 @@ def upgrade_request(
         "Sec-WebSocket-Key": key.decode(),
         "Sec-WebSocket-Version": "13",
     }
+    return head_bytes(f"{method} {target} {version}", fields, drop, add, replace)
+
+
+def head_bytes(first_line, fields, drop, add, replace):
     fields.update({name.replace("_", "-"): value for name, value in replace.items()})
     lines = [f"{name}: {value}" for name, value in fields.items() if name not in drop]
     lines += [f"{name}: {value}" for name, value in add]
-    return (f"{method} {target} {version}\r\n" + "".join(line + "\r\n" for line in lines) + "\r\n").encode(
-        "latin-1"
-    )
+    return "".join(line + "\r\n" for line in [first_line, *lines, ""]).encode("latin-1")
 
 
-class Response:
+class Head:
+    """The first line and the fields of a request or response."""
+
     def __init__(self, head):
-        lines = head.decode("latin-1").split("\r\n")
-        version, status, *_ = lines[0].split(" ", 2)
-        if version != "HTTP/1.1" or len(status) != 3:
-            raise Breach(f"bad status line {lines[0]!r}")
-        self.status = int(status)
+        self.line, *lines = head.decode("latin-1").split("\r\n")
         self.fields = [
             (name.strip().lower(), value.strip())
-            for name, _, value in (line.partition(":") for line in lines[1:] if line)
+            for name, _, value in (line.partition(":") for line in lines if line)
         ]
-        self.body = b""
 
     def get(self, name, default=None):
         values = [value for key, value in self.fields if key == name]
@@ -132,19 +156,34 @@ class Response:
             raise Breach(f"{name} comes {len(values)} times")
         return values[0] if values else default
 
+    def tokens(self, name):
+        """A list's tokens, in lower case."""
+        return [token.strip() for token in self.get(name, "").lower().split(",")]
 
-class Peer:
+
+class Response(Head):
+    def __init__(self, head):
+        super().__init__(head)
+        version, status, *_ = self.line.split(" ", 2)
+        if version != "HTTP/1.1" or len(status) != 3:
+            raise Breach(f"bad status line {self.line!r}")
+        self.status = int(status)
+        self.body = b""
+
+
+class Wire:
+    """A connected socket, and what comes from the other side as events."""
+
     patience = 10.0  # seconds to wait for what must come
 
-    def __init__(self, url):
-        parts = urlsplit(url)
-        self.host, self.target, self.timeout = parts.netloc, parts.path or "/", self.patience
-        self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=self.timeout)
+    def __init__(self, connected):
+        self.timeout, self.socket = self.patience, connected
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.buffer, self.at = bytearray(), 0
         self.over = None  # ("end",) or ("reset",) once TCP is over
-        self.message = None  # (opcode, bytearray) while the server fragments
+        self.message = None  # (opcode, bytearray) while the other side fragments
+        self.keys = []  # of the frames that came masked
 
     def __enter__(self):
         return self
@@ -152,46 +191,17 @@ class Peer:
     def __exit__(self, *_):
         self.socket.close()
 
-    def request(self, **changes):
-        return upgrade_request(self.host, **{"target": self.target, **changes})
-
-    def open(self, **changes):
-        """Shakes hands and checks the answer's every field."""
-        key = base64.b64encode(os.urandom(16))
-        self.send(self.request(key=key, **changes))
-        return self.upgraded(key)
-
-    def upgraded(self, key=b"dGhlIHNhbXBsZSBub25jZQ=="):
-        response = self.response()
-        if response.status != 101:
-            raise Breach(f"status {response.status} instead of 101")
-        if response.get("upgrade", "").lower() != "websocket":
-            raise Breach("no Upgrade: websocket")
-        if "upgrade" not in [token.strip() for token in response.get("connection", "").lower().split(",")]:
-            raise Breach("no Connection: Upgrade")
-        if response.get("sec-websocket-accept", "").encode() != accept_key(key):
-            raise Breach("wrong Sec-WebSocket-Accept")
-        return response
-
-    def response(self):
-        """The next HTTP response; its body too, except for a 101."""
+    def head(self):
+        """The next HTTP head, without the empty line behind it."""
         deadline = time.monotonic() + self.timeout
         while (end := self.buffer.find(b"\r\n\r\n", self.at)) < 0:
             if not self.fill(deadline):
                 raise Breach(
-                    f"no HTTP response: {(self.over or ('timeout',))[0]} after {bytes(self.buffer[:80])!r}"
+                    f"no HTTP head: {(self.over or ('timeout',))[0]} after {bytes(self.buffer[:80])!r}"
                 )
-        response = Response(bytes(self.buffer[self.at : end]))
-        self.at = end + 4
-        if response.status != 101:
-            size = response.get("content-length")
-            while len(self.buffer) - self.at < (int(size) if size is not None else 1 << 62):
-                if not self.fill(deadline):
-                    if size is not None or self.over is None:
-                        raise Breach("body cut short")
-                    break
-            response.body = self.take(int(size) if size is not None else len(self.buffer) - self.at)
-        return response
+        head = self.take(end - self.at)
+        self.take(4)
+        return head
 
     def send(self, data):
         """Sends all, and reads meanwhile, so that an echo under way never blocks both sides. A connection that
@@ -275,12 +285,17 @@ class Peer:
             size = int.from_bytes(self.buffer[self.at + 2 : self.at + 2 + extra], "big")
             if size < {2: 126, 8: 65536}[extra]:
                 raise Breach("length not in its shortest form")
-        if second & 0x80:
-            raise Breach("masked frame from a server")
-        if not self.need(2 + extra + size, deadline):
+        if second >> 7 != Side.is_server:
+            raise Breach("unmasked frame from a client" if Side.is_server else "masked frame from a server")
+        key_size = 4 if Side.is_server else 0
+        if not self.need(2 + extra + key_size + size, deadline):
             return rest()
         self.take(2 + extra)
-        return first & 0x0F, first >> 7, first >> 4 & 7, self.take(size)
+        key, payload = self.take(key_size), self.take(size)
+        if key:
+            self.keys.append(key)
+            payload = mask(payload, key)
+        return first & 0x0F, first >> 7, first >> 4 & 7, payload
 
     def accept(self, opcode, fin, rsv, payload):
         if rsv:
@@ -323,3 +338,102 @@ class Peer:
         except OSError as error:
             if error.errno not in GONE:
                 raise
+
+    def expect_report(self, *words):
+        """What is tested must tell so of itself, where it can."""
+
+    def finish(self):
+        """Called when a script is through."""
+
+
+class Peer(Wire):
+    """A client of the server at a URL."""
+
+    def __init__(self, url):
+        parts = urlsplit(url)
+        self.host, self.target = parts.netloc, parts.path or "/"
+        super().__init__(socket.create_connection((parts.hostname, parts.port or 80), timeout=self.patience))
+
+    def request(self, **changes):
+        return upgrade_request(self.host, **{"target": self.target, **changes})
+
+    def open(self, **changes):
+        """Shakes hands and checks the answer's every field."""
+        key = base64.b64encode(os.urandom(16))
+        self.send(self.request(key=key, **changes))
+        return self.upgraded(key)
+
+    def upgraded(self, key=b"dGhlIHNhbXBsZSBub25jZQ=="):
+        response = self.response()
+        if response.status != 101:
+            raise Breach(f"status {response.status} instead of 101")
+        if response.get("upgrade", "").lower() != "websocket":
+            raise Breach("no Upgrade: websocket")
+        if "upgrade" not in response.tokens("connection"):
+            raise Breach("no Connection: Upgrade")
+        if response.get("sec-websocket-accept", "").encode() != accept_key(key):
+            raise Breach("wrong Sec-WebSocket-Accept")
+        return response
+
+    def response(self):
+        """The next HTTP response; its body too, except for a 101."""
+        response = Response(self.head())
+        deadline = time.monotonic() + self.timeout
+        if response.status != 101:
+            size = response.get("content-length")
+            while len(self.buffer) - self.at < (int(size) if size is not None else 1 << 62):
+                if not self.fill(deadline):
+                    if size is not None or self.over is None:
+                        raise Breach("body cut short")
+                    break
+            response.body = self.take(int(size) if size is not None else len(self.buffer) - self.at)
+        return response
+
+
+def upgrade_answer(key, status="101 Switching Protocols", version="HTTP/1.1", drop=(), add=(), **replace):
+    """The bytes that accept a handshake with that key; changes as for upgrade_request()."""
+    fields = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Accept": accept_key(key).decode(),
+    }
+    return head_bytes(f"{version} {status}", fields, drop, add, replace)
+
+
+class Accepted(Wire):
+    """A server whose client has just connected. The request is held to the RFC (section 4.1); `target` is the one that
+    the client was told to ask for."""
+
+    def __init__(self, connected, host, target):
+        super().__init__(connected)
+        self.host, self.target, self.closed_with = host, target, None
+
+    def request(self):
+        request = Head(self.head())
+        wanted = {"host": self.host, "upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
+        if request.line != f"GET {self.target} HTTP/1.1":
+            raise Breach(f"request line {request.line!r}")
+        for name, value in wanted.items():
+            if request.get(name) != value:
+                raise Breach(f"{name}: {request.get(name)} instead of {value}")
+        if len(base64.b64decode(request.get("sec-websocket-key", ""), validate=True)) != 16:
+            raise Breach("Sec-WebSocket-Key is not 16 bytes")
+        if request.get("sec-websocket-extensions") is not None:
+            raise Breach("an extension is offered")
+        if self.buffer[self.at :]:
+            raise Breach("something comes before the answer")
+        self.key = request.get("sec-websocket-key").encode()
+        return request
+
+    def answer(self, **changes):
+        return upgrade_answer(self.key, **changes)
+
+    def open(self, **changes):
+        """Reads the request and accepts it."""
+        self.request()
+        self.send(self.answer(**changes))
+
+    def accept_close(self, payload):
+        event = super().accept_close(payload)
+        self.closed_with = event
+        return event
