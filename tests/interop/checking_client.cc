@@ -299,7 +299,7 @@ class Checks {
 };
 
 void run_echoes(Checks& checks) {
-  for (const std::size_t size : {0, 1, 125, 126, 127, 65535, 65536, 1 << 20}) {
+  for (const std::size_t size : {0u, 1u, 125u, 126u, 127u, 65535u, 65536u, 1u << 20}) {
     const std::string bytes = " of " + std::to_string(size) + " bytes";
     checks.run("text" + bytes, echo, Kind::text, payload_of(Kind::text, size));
     checks.run("binary" + bytes, echo, Kind::binary, payload_of(Kind::binary, size));
