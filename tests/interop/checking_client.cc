@@ -11,7 +11,6 @@
 // Model: each check is a straight line of code. A Session waits for its next event by running the reactor's turns.
 #include <chrono>
 #include <deque>
-#include <functional>
 #include <vector>
 
 #include <levada/tests/interop/support.h>

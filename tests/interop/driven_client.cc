@@ -16,7 +16,9 @@
 //
 // TIMEOUT_MS bounds both handshakes. It ends when its input does.
 #include <unistd.h>
+#include <algorithm>
 #include <charconv>
+#include <deque>
 #include <unordered_map>
 #include <vector>
 
@@ -87,7 +89,7 @@ class Client {
   }
 
   static unsigned number(const ws::Connection& connection) {
-    return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(connection.user_data()));
+    return *static_cast<const unsigned*>(connection.user_data());
   }
 
   static void readable(void* context, net::Watch&) { static_cast<Client*>(context)->read_commands(); }
@@ -108,9 +110,8 @@ class Client {
     const unsigned id = to_number(words[0]);
     const std::string_view verb = words[1];
     const std::string_view first = words.size() > 2 ? words[2] : std::string_view{};
-    void* const name = reinterpret_cast<void*>(static_cast<std::uintptr_t>(id));
     if (verb == "dial" || verb == "offer") {
-      server_.dial(verb == "dial" ? plain_ : offering_, first, name);
+      server_.dial(verb == "dial" ? plain_ : offering_, first, &numbers_.emplace_back(id));
       return;
     }
     const auto found = connections_.find(id);
@@ -137,6 +138,7 @@ class Client {
   net::Reactor& reactor_;
   Server server_;
   std::string input_;
+  std::deque<unsigned> numbers_;  // of all connections so far, which have them as user data
   std::unordered_map<unsigned, ws::Connection*> connections_;  // the open ones
   ws::Service plain_;
   ws::Service offering_;
