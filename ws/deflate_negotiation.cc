@@ -67,7 +67,7 @@ std::uint8_t smaller(int offered, std::uint8_t own) {
   return offered == 0 ? own : static_cast<std::uint8_t>(std::min<int>(offered, own));
 }
 
-bool is_valid(const DeflateOptions& options) {
+[[maybe_unused]] bool is_valid(const DeflateOptions& options) {
   const auto is_bits = [](std::uint8_t bits) { return bits >= min_window_bits && bits <= max_window_bits; };
   return is_bits(options.window_bits) && is_bits(options.peer_window_bits) && options.level >= 1 &&
          options.level <= 9 && options.memory_level >= 1 && options.memory_level <= 9 &&
