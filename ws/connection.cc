@@ -62,8 +62,15 @@ std::string_view Connection::subprotocol() const {
   return subprotocol_ == 0 ? std::string_view{} : service_->subprotocols_[subprotocol_ - 1u];
 }
 
+const DecoderOptions& Connection::decoder_options() const {
+  return deflate_.agreed() ? service_->deflate_decoder_options_ : service_->decoder_options_;
+}
+
 Pending& Connection::pending() {
-  if (pending_ == nullptr) pending_ = &service_->take_pending();
+  if (pending_ == nullptr) {
+    pending_ = &service_->take_pending();
+    pending_->decoder.use(decoder_options());
+  }
   return *pending_;
 }
 
@@ -83,7 +90,7 @@ void Connection::close(CloseCode code, std::string_view reason) {
   since_ms_ = reactor().now_ms();
   set_timer(service_->options_.close_timeout_ms);
   paused_by_user_ = false;  // the peer's close frame has to be read; messages before it are not delivered
-  if (!paused_by_output_) go_on_reading();
+  read_if_allowed();
 }
 
 // The service ends: as close() when there is somebody to tell, and a refusal when there is not yet.
@@ -161,6 +168,7 @@ void Connection::on_receive(MutableBytes bytes, Owner* memory) {
       return hold_back(bytes);
     case Phase::open:
     case Phase::closing:
+      if (in_slices()) return append_input(*pending_, reactor().blocks(), bytes);
       return receive_frames(bytes, memory);
     case Phase::closed:
       return;
@@ -169,8 +177,9 @@ void Connection::on_receive(MutableBytes bytes, Owner* memory) {
 
 void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   // The shared decoder is not idle when a handler that is shown a message of its adopts another connection.
-  const bool shared = pending_ == nullptr && service_->decoder_.idle();
-  Decoder& decoder = shared ? service_->decoder_ : pending().decoder;
+  Decoder& common = deflate_.agreed() ? service_->deflate_decoder_ : service_->decoder_;
+  const bool shared = pending_ == nullptr && common.idle();
+  Decoder& decoder = shared ? common : pending().decoder;
   service_->shown_memory_ = memory;
   const std::size_t size = bytes.size();
   std::size_t messages = 0;
@@ -178,20 +187,25 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   for (;;) {
     Decoded decoded = decoder.next(bytes);
     if (decoded.event == DecoderEvent::none) break;
-    if (decoded.event <= DecoderEvent::fragment) {
-      messages += decoded.fin ? 1 : 0;
-      payload_bytes += decoded.payload.size();
+    if (decoded.compressed) {
+      if (!receive_compressed(decoded, bytes)) break;
+    } else {
+      if (decoded.event <= DecoderEvent::fragment) {
+        messages += decoded.fin ? 1 : 0;
+        payload_bytes += decoded.payload.size();
+      }
+      dispatch(decoded);
     }
-    dispatch(decoded);
-    if (closed() || phase_ == Phase::closed) {
-      // end_sending() gave the connection's own decoder back; the shared one has to forget this connection.
-      if (shared) service_->decoder_.reset();
-      break;
-    }
+    if (closed() || phase_ == Phase::closed) break;
   }
   service_->counters_.messages_received.add(messages);
   service_->counters_.payload_bytes_received.add(payload_bytes);
-  if (!closed() && phase_ != Phase::closed) keep_decoder(decoder, messages != 0, size);
+  if (closed() || phase_ == Phase::closed) {
+    // end_sending() gave the connection's own decoder back; the shared one has to forget this connection.
+    if (shared) common.reset();
+    return;
+  }
+  keep_decoder(decoder, messages != 0, size);
 }
 
 void Connection::dispatch(Decoded& decoded) {
@@ -234,10 +248,10 @@ void Connection::show(Decoded& decoded) {
 // After the input is used up: a message that is under way keeps a decoder of its own, any other gives it back.
 void Connection::keep_decoder(Decoder& decoder, bool message_ended, std::size_t bytes) {
   if (decoder.idle()) {
-    if (pending_ != nullptr) drop_pending();
+    if (pending_ != nullptr && !in_slices()) drop_pending();
   } else {
-    if (pending_ == nullptr) {
-      Pending& own = pending();
+    Pending& own = pending();
+    if (&own.decoder != &decoder) {
       own.decoder.~Decoder();
       ::new (&own.decoder) Decoder(std::move(decoder));
       message_ended = true;
@@ -260,7 +274,7 @@ void Connection::pause() {
 
 void Connection::resume() {
   paused_by_user_ = false;
-  if (!paused_by_output_ && phase_ != Phase::held) go_on_reading();
+  read_if_allowed();
 }
 
 net::ReceiveTarget Connection::receive_target() {
@@ -272,7 +286,7 @@ void Connection::on_drained() {
   if (phase_ == Phase::closing || phase_ == Phase::closed) set_timer(service_->options_.close_timeout_ms);
   if (paused_by_output_) {
     paused_by_output_ = false;
-    if (!paused_by_user_) go_on_reading();
+    read_if_allowed();
   }
   if (phase_ == Phase::open && service_->table_.drain != nullptr)
     service_->table_.drain(service_->handler_, *this);
@@ -280,6 +294,8 @@ void Connection::on_drained() {
 
 void Connection::on_end(const Error& error) {
   if (phase_ == Phase::handshake && role() == Role::client) refuse({.error = error});
+  if (closed()) return;
+  finish_slices();
   if (closed()) return;
   const bool was_closed = std::exchange(phase_, Phase::closed) == Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
@@ -301,6 +317,7 @@ void Connection::on_closed() {
           .by = ClosedBy::local,
           .error = {Errc::canceled, "terminate"}});
   drop_pending();
+  if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());
   service_->connections_--;
   if (service_->connections_ == 0 && service_->on_empty_) service_->on_empty_();

@@ -24,6 +24,7 @@
 #include <levada/net/reactor.h>
 #include <levada/net/socket.h>
 #include <levada/ws/close.h>
+#include <levada/ws/compression.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/handler.h>
 #include <levada/ws/handshake.h>
@@ -112,13 +113,21 @@ class Handle {
   SlotId id_;
 };
 
+// Whether a message is compressed, if that was agreed on.
+enum class Compress : std::uint8_t {
+  automatic,  // from DeflateOptions::min_bytes on
+  never,
+};
+
 class Connection final : public net::Stream {
  public:
   // ---- Sending ----
 
   // Queues a message (text or binary). The payload is copied, but for the one that on_message was given: that is
   // framed where it lies, once (an echo copies nothing). Text must be UTF-8.
-  SendStatus send(Opcode opcode, Bytes payload) { return send_frame(opcode, payload, true); }
+  SendStatus send(Opcode opcode, Bytes payload, Compress compress = Compress::automatic) {
+    return send_frame(opcode, payload, true, compress);
+  }
   SendStatus send_text(std::string_view text) { return send(Opcode::text, to_bytes(text)); }
 
   // Queues one message made of several parts.
@@ -175,6 +184,9 @@ class Connection final : public net::Stream {
   // Who is at the other end: what a trusted proxy said, else what the kernel says. Errors: the kernel's.
   Result<net::Address> remote_address() const;
 
+  // Whether permessage-deflate was agreed on.
+  bool compresses() const { return deflate_.agreed(); }
+
   // The subprotocol agreed on, one of ServiceOptions::subprotocols; empty if none (or one chosen by on_upgrade).
   std::string_view subprotocol() const;
 
@@ -202,7 +214,8 @@ class Connection final : public net::Stream {
   net::ReceiveTarget receive_target() override;
 
   // sending.cc
-  SendStatus send_frame(Opcode opcode, Bytes payload, bool fin);
+  SendStatus send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress);
+  SendStatus send_deflated_fragment(Opcode opcode, Bytes piece, bool last);
   SendStatus send_control(Opcode opcode, Bytes payload);
   SendStatus admit(std::size_t size, bool whole = true);
   SendStatus refuse_to_queue(std::size_t size, bool whole);
@@ -219,11 +232,24 @@ class Connection final : public net::Stream {
   void restart_message_clock(bool is_new, std::size_t bytes);
   void stop_reading();
   void go_on_reading();
+  void read_if_allowed();
   bool receive_rtt(Bytes payload);
   bool ping_is_recent(std::uint32_t interval_ms) const;
   std::uint32_t message_timeout_ms() const;
   void note_received(std::uint32_t now);
   bool too_many_controls();
+
+  // inflating.cc
+  bool in_slices() const;
+  bool receive_compressed(const Decoded& piece, MutableBytes behind);
+  bool inflate(Bytes& in);
+  void keep_slices(Bytes piece, Bytes behind);
+  void inflate_next_turn();
+  void inflate_slice();
+  void leave_slices();
+  void finish_slices();
+  bool is_deflated(Opcode opcode, std::size_t size, Compress compress = Compress::automatic) const;
+  bool queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fragment);
 
   // Opening handshake (opening.cc).
   void receive_request(MutableBytes bytes, Owner* memory);
@@ -238,7 +264,9 @@ class Connection final : public net::Stream {
   bool serve_request();
   void serve_plain();
   void serve_upgrade();
-  void accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields);
+  void agree_on_deflate(const DeflateNegotiation& negotiation);
+  void accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields,
+              const DeflateNegotiation& negotiation);
   void accept_held(std::string_view subprotocol, std::span<const HttpField> fields);
   void reject_held(const Rejection& rejection);
   void remember_subprotocol(std::string_view name);
@@ -264,6 +292,7 @@ class Connection final : public net::Stream {
   void cut(Counter& counter, const Error& error);
   void end_sending();
   void report(const CloseInfo& info);
+  const DecoderOptions& decoder_options() const;
   Pending& pending();
   void drop_pending();
 
@@ -282,6 +311,7 @@ class Connection final : public net::Stream {
   bool has_rtt_ : 1 = false;
   bool proxied_ : 1 = false;    // remote_address() is in the service's table
   std::uint16_t controls_ = 0;  // received in the second of received_ms_
+  DeflateState deflate_;
   std::uint32_t since_ms_ = 0;  // when it opened, and then when it began to close
   std::uint32_t ping_us_ = 0;
 };

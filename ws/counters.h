@@ -17,6 +17,8 @@ struct Counters {
   Counter rejected;  // server: handshakes answered with a status of 300 or more
   Counter messages_received;
   Counter payload_bytes_received;  // of those messages
+  Counter deflate_in_bytes;        // of messages that were sent compressed, before
+  Counter deflate_out_bytes;       // and after
   Counter messages_sent;           // queued: text, binary and their fragments
   Counter pings_sent;              // by the keepalive
   Counter sends_refused;           // SendStatus::full

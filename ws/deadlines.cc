@@ -151,6 +151,10 @@ void Connection::stop_reading() {
   Stream::pause();
 }
 
+void Connection::read_if_allowed() {
+  if (!paused_by_user_ && !paused_by_output_ && !in_slices() && phase_ != Phase::held) go_on_reading();
+}
+
 void Connection::go_on_reading() {
   if (!paused()) return;
   Stream::resume();

@@ -22,6 +22,7 @@ Decoder::Decoder(Decoder&& other) noexcept
       at_boundary_(other.at_boundary_),
       in_frame_(other.in_frame_),
       in_message_(other.in_message_),
+      compressed_(other.compressed_),
       delivered_(other.delivered_),
       message_opcode_(other.message_opcode_),
       utf8_(other.utf8_),
@@ -36,6 +37,12 @@ Decoder::Decoder(Decoder&& other) noexcept
       header_(other.header_),
       control_(other.control_) {
   other.reset();
+}
+
+void Decoder::use(const DecoderOptions& options) {
+  assert(idle());
+  options_ = &options;
+  short_bytes_ = static_cast<std::uint8_t>(std::min<std::uint64_t>(options.max_message_bytes, 125));
 }
 
 void Decoder::reset() {
@@ -121,6 +128,7 @@ FrameError Decoder::begin_frame() {
   if (!in_message_) {
     in_message_ = true;
     message_opcode_ = frame_.opcode;
+    compressed_ = (frame_.rsv & DecoderOptions::compressed_rsv) != 0;
     message_bytes_ = 0;
     fragments_ = 0;
     utf8_.reset();
@@ -172,7 +180,7 @@ Decoded Decoder::take_data(MutableBytes& in) {
   if (take == 0 && missing != 0 && block_ == nullptr) return {};
   const MutableBytes piece = in.first(take);
   in = in.subspan(take);
-  if (options_->streaming) return stream(piece);
+  if (options_->streaming || compressed_) return stream(piece);
   const bool whole = take == frame_.length && frame_.fin && frame_.opcode != Opcode::continuation;
   return whole ? deliver_in_place(piece) : assemble(piece);
 }
@@ -224,6 +232,7 @@ Decoded Decoder::stream(MutableBytes piece) {
   return {.event = DecoderEvent::fragment,
           .opcode = message_opcode_,
           .fin = last,
+          .compressed = compressed_,
           .payload = piece,
           .headroom = headroom};
 }

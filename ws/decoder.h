@@ -28,6 +28,9 @@ struct DecoderOptions {
   bool check_utf8 = true;                                     // of text messages and close reasons
   bool streaming = false;                                     // deliver pieces, assemble nothing
   std::uint8_t allowed_rsv = 0;                               // bits that extensions use
+  // Of these, the one that says that a message is compressed (RFC 7692 section 6): such a message is delivered in
+  // pieces as they come, its text is not checked and its limit is that of the compressed bytes.
+  static constexpr std::uint8_t compressed_rsv = 4;
 };
 
 enum class DecoderEvent : std::uint8_t {
@@ -44,6 +47,7 @@ struct Decoded {
   DecoderEvent event = DecoderEvent::none;
   Opcode opcode = Opcode::binary;  // of the message: text or binary
   bool fin = true;
+  bool compressed = false;  // a piece of a compressed message
   FrameError error = FrameError::none;
   // Unmasked. Lives until the next call, in the input or, if `owner` is set, in a block that a reference on
   // it keeps.
@@ -61,11 +65,7 @@ class Decoder {
   static constexpr std::size_t assembly_headroom = 16;
 
   // `options` and `blocks` must outlive the decoder.
-  Decoder(const DecoderOptions& options, BlockPool& blocks)
-      : options_(&options),
-        blocks_(&blocks),
-        short_bytes_(
-            static_cast<std::uint8_t>(options.max_message_bytes < 125 ? options.max_message_bytes : 125)) {}
+  Decoder(const DecoderOptions& options, BlockPool& blocks) : blocks_(&blocks) { use(options); }
   Decoder(Decoder&& other) noexcept;
   Decoder& operator=(Decoder&&) = delete;
   ~Decoder() { reset(); }
@@ -77,6 +77,9 @@ class Decoder {
     if (!at_boundary_ || !decode_short(in, decoded)) decoded = next_general(in);
     return decoded;
   }
+
+  // Other options, while it is idle; they must outlive it, too.
+  void use(const DecoderOptions& options);
 
   // Whether nothing has to be remembered between two inputs.
   bool idle() const { return at_boundary_; }
@@ -110,16 +113,17 @@ class Decoder {
   void end_frame();
   void make_room();
   void release_delivered();
-  bool is_text() const { return message_opcode_ == Opcode::text && options_->check_utf8; }
+  bool is_text() const { return message_opcode_ == Opcode::text && options_->check_utf8 && !compressed_; }
 
-  const DecoderOptions* options_;
+  const DecoderOptions* options_ = nullptr;
   BlockPool* blocks_;
 
-  std::uint8_t short_bytes_;  // messages that decode_short() takes
-  bool at_boundary_ = true;   // no frame, no message, no delivered block: idle
-  bool in_frame_ = false;     // the header is known, payload is missing
+  std::uint8_t short_bytes_ = 0;  // messages that decode_short() takes
+  bool at_boundary_ = true;       // no frame, no message, no delivered block: idle
+  bool in_frame_ = false;         // the header is known, payload is missing
   bool in_message_ = false;
-  bool delivered_ = false;  // block_ was handed out by the last call
+  bool compressed_ = false;  // the message
+  bool delivered_ = false;   // block_ was handed out by the last call
   Opcode message_opcode_ = Opcode::binary;
   Utf8Validator utf8_;
   std::uint8_t header_have_ = 0;  // bytes in header_

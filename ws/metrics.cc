@@ -84,6 +84,8 @@ constexpr ServiceFamily service_families[] = {
     {"handshakes_rejected", "Handshakes answered with an HTTP error.", &Counters::rejected},
     {"messages_received", "Messages received.", &Counters::messages_received},
     {"payload_received_bytes", "Bytes in those messages.", &Counters::payload_bytes_received},
+    {"deflate_in_bytes", "Bytes of messages sent compressed, before.", &Counters::deflate_in_bytes},
+    {"deflate_out_bytes", "And after.", &Counters::deflate_out_bytes},
     {"messages_sent", "Messages queued.", &Counters::messages_sent},
     {"pings_sent", "Keepalive pings sent.", &Counters::pings_sent},
     {"sends_refused", "Sends refused because the queue was full.", &Counters::sends_refused},

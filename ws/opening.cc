@@ -8,22 +8,9 @@
 namespace levada::ws {
 namespace {
 
+constexpr std::uint16_t status_bad_request = 400;
 constexpr std::uint16_t status_forbidden = 403;
 constexpr std::uint16_t status_not_found = 404;
-
-void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
-  const std::size_t total = pending.input_bytes + bytes.size();
-  if (pending.input == nullptr || pending.input->capacity() < total) {
-    Block* larger = blocks.allocate(std::max<std::size_t>(total, 2048));
-    if (pending.input != nullptr) {
-      std::memcpy(larger->data(), pending.input->data(), pending.input_bytes);
-      pending.input->drop_reference();
-    }
-    pending.input = larger;
-  }
-  if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
-  pending.input_bytes = total;
-}
 
 void clear_input(Pending& pending) {
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
@@ -181,25 +168,35 @@ void Connection::serve_upgrade() {
   if (upgrade.reject_status_ != 0) {
     return reject({upgrade.reject_status_, upgrade.reject_reason_, upgrade.fields(), upgrade.reject_body_});
   }
-  if (!upgrade.held_) return accept(key, upgrade.subprotocol_, upgrade.fields());
+  const auto negotiation = answer_deflate_offers(ExtensionCursor(request), target->options_.deflate);
+  if (negotiation.outcome == DeflateOutcome::failed) return reject(status_bad_request);
+  if (!upgrade.held_) return accept(key, upgrade.subprotocol_, upgrade.fields(), negotiation);
   Pending& own = pending();
+  own.deflate = negotiation;
   std::copy_n(key.begin(), own.key.size(), own.key.begin());
   own.subprotocol = upgrade.subprotocol_;
   phase_ = Phase::held;
 }
 
-void Connection::accept(std::string_view key, std::string_view subprotocol,
-                        std::span<const HttpField> fields) {
+void Connection::accept(std::string_view key, std::string_view subprotocol, std::span<const HttpField> fields,
+                        const DeflateNegotiation& negotiation) {
   const Acceptance acceptance{.key = key,
                               .subprotocol = subprotocol,
-                              .extensions = {},
+                              .extensions = negotiation.answer.view(),
                               .fields = fields,
                               .constant_block = service_->constant_fields_.block()};
   const std::size_t size = accept_size(acceptance);
   std::uint8_t* out = reserve(size);
   send_turn_memory({out, write_accept({out, size}, acceptance)});
   remember_subprotocol(subprotocol);
+  agree_on_deflate(negotiation);
   phase_ = Phase::open;
+}
+
+void Connection::agree_on_deflate(const DeflateNegotiation& negotiation) {
+  if (negotiation.outcome != DeflateOutcome::agreed) return;
+  deflate_ = DeflateState(negotiation.agreement);
+  service_->compression_.add(id(), negotiation.agreement);
 }
 
 void Connection::remember_subprotocol(std::string_view name) {
@@ -240,7 +237,8 @@ void Connection::accept_held(std::string_view subprotocol, std::span<const HttpF
   if (phase_ != Phase::held || closed()) return;
   const WebSocketKey key = pending_->key;
   const std::string negotiated = pending_->subprotocol;
-  accept({key.data(), key.size()}, subprotocol.empty() ? std::string_view(negotiated) : subprotocol, fields);
+  accept({key.data(), key.size()}, subprotocol.empty() ? std::string_view(negotiated) : subprotocol, fields,
+         pending_->deflate);
   if (!paused_by_user_) Stream::resume();
   MutableBytes rest;
   if (pending_->input != nullptr) rest = {pending_->input->data(), pending_->input_bytes};
@@ -359,11 +357,20 @@ void Connection::receive_response(MutableBytes bytes, Owner* memory) {
   UpgradeRequest request;
   request.key = {pending_->key.data(), pending_->key.size()};
   request.subprotocols = service_->subprotocols_;
+  const ExtensionText offer = deflate_offer(service_->options_.deflate);
+  request.extensions = offer.view();
   const UpgradeResult result = check_upgrade_response(response, request);
   const MutableBytes rest = head.subspan(parsed.consumed);
   if (result.failure != UpgradeFailure::none) {
     return refuse({.error = {}, .failure = result.failure, .response = &response, .body = rest});
   }
+  const auto negotiation = check_deflate_answer(ExtensionCursor(response), service_->options_.deflate);
+  if (negotiation.outcome == DeflateOutcome::failed) {
+    const Error error{
+        .code = Errc::protocol, .operation = "permessage-deflate", .detail = negotiation.reason};
+    return refuse({.error = error, .response = &response, .body = rest});
+  }
+  agree_on_deflate(negotiation);
   remember_subprotocol(result.subprotocol);
   phase_ = Phase::open;
   begin_messages(rest, gathered ? nullptr : memory);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <levada/core/block_pool.h>
+#include <levada/ws/deflate_negotiation.h>
 #include <levada/ws/frame.h>
 
 namespace levada::ws {
@@ -14,14 +15,28 @@ class PreparedMessage {
   // encoding is the caller's to get right.
   PreparedMessage(Opcode opcode, Bytes payload);
   PreparedMessage(const PreparedMessage& other)
-      : owner_(OwnerRef::share(other.owner_.get())), frame_(other.frame_) {}
+      : owner_(OwnerRef::share(other.owner_.get())),
+        frame_(other.frame_),
+        compressed_(other.compressed_),
+        window_bits_(other.window_bits_) {}
   PreparedMessage& operator=(const PreparedMessage& other) {
     owner_ = OwnerRef::share(other.owner_.get());
     frame_ = other.frame_;
+    compressed_ = other.compressed_;
+    window_bits_ = other.window_bits_;
     return *this;
   }
   PreparedMessage(PreparedMessage&&) = default;
   PreparedMessage& operator=(PreparedMessage&&) = default;
+
+  // The same, and compressed once for all connections that agreed on permessage-deflate without taking our context over
+  // and with a window of at least 2^window_bits bytes; the others get it as it is. Allocates more; without zlib, or where
+  // it becomes no shorter, nothing is compressed.
+  PreparedMessage(Opcode opcode, Bytes payload, const DeflateOptions& deflate);
+
+  // The compressed frame, empty if there is none, and the window that it needs.
+  Bytes compressed_frame() const { return compressed_; }
+  std::uint8_t window_bits() const { return window_bits_; }
 
   // The whole frame; lives as long as this or any copy.
   Bytes frame() const { return frame_; }
@@ -29,8 +44,12 @@ class PreparedMessage {
   Owner* share() const { return OwnerRef::share(owner_.get()).release(); }
 
  private:
+  void encode(Opcode opcode, Bytes payload, Bytes compressed);
+
   OwnerRef owner_;
   Bytes frame_;
+  Bytes compressed_;  // behind it in the same memory
+  std::uint8_t window_bits_ = 0;
 };
 
 }  // namespace levada::ws

@@ -1,5 +1,6 @@
 // Sending on a Connection: what a message has to pass (admit) and how its frame is queued: framed where it lies, by
 // reference, or copied to the turn's memory.
+#include <algorithm>
 #include <cassert>
 #include <utility>
 
@@ -42,13 +43,17 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
   return message ? net::Mark::message : net::Mark::kept;
 }
 
-SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin) {
+SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress) {
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_ || opcode == Opcode::continuation);
   const bool whole = fin && opcode != Opcode::continuation;
   const SendStatus status = admit(frame_size(payload.size(), role() == Role::client), whole);
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
+  if (whole && is_deflated(opcode, payload.size(), compress) &&
+      queue_deflated(opcode, payload, true, false)) {
+    return status;
+  }
   const bool in_place = payload.size() >= copy_below_bytes && queue_in_place(opcode, payload, fin);
   if (!in_place) queue_frame(opcode, payload, fin);
   return status;
@@ -90,6 +95,12 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
   const SendStatus status = admit(frame_size(length, masked));
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
+  if (is_deflated(opcode, length)) {
+    std::uint8_t* const joined = reserve(length);
+    std::uint8_t* end = joined;
+    for (const Bytes part : parts) end = std::copy(part.begin(), part.end(), end);
+    if (queue_deflated(opcode, {joined, length}, true, false)) return status;
+  }
   const MaskKey key = masked ? reactor().random().next_u32() : 0;
   std::uint8_t* const out = reserve(frame_size(length, masked));
   std::uint8_t* at =
@@ -104,12 +115,15 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
 }
 
 SendStatus Connection::send(const PreparedMessage& message) {
-  const Bytes frame = message.frame();
+  const bool compressed = deflate_.agreed() && !deflate_.own_takeover() && role() == Role::server &&
+                          !message.compressed_frame().empty() &&
+                          message.window_bits() <= deflate_.own_window_bits();
+  const Bytes frame = compressed ? message.compressed_frame() : message.frame();
   if (role() == Role::client) {
     FrameHeader header;
     const std::size_t size = parse_header(frame, header);
     if (is_control(header.opcode)) return send_control(header.opcode, frame.subspan(size));
-    return send_frame(header.opcode, frame.subspan(size), true);
+    return send_frame(header.opcode, frame.subspan(size), true, Compress::automatic);
   }
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_);
@@ -127,8 +141,10 @@ SendStatus Connection::send(const PreparedMessage& message) {
 }
 
 SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
-  if (role() == Role::client || payload.bytes().size() < copy_below_bytes)
+  const std::size_t size = payload.bytes().size();
+  if (role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size)) {
     return send(opcode, payload.bytes());
+  }
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_);
   const std::size_t length = payload.bytes().size();
@@ -143,8 +159,23 @@ SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
 }
 
 SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
-  const SendStatus status = send_frame(fragmenting_ ? Opcode::continuation : opcode, piece, last);
-  if (status == SendStatus::queued) fragmenting_ = !last;
+  if (fragmenting_) opcode = Opcode::continuation;
+  const bool compress = fragmenting_ ? deflate_.in_fragments : deflate_.agreed();
+  const SendStatus status = compress ? send_deflated_fragment(opcode, piece, last)
+                                     : send_frame(opcode, piece, last, Compress::never);
+  if (status != SendStatus::queued) return status;
+  fragmenting_ = !last;
+  deflate_.in_fragments = compress && !last;
+  return status;
+}
+
+// A piece cannot be taken back once it was compressed, so it has to fit whatever becomes of it.
+SendStatus Connection::send_deflated_fragment(Opcode opcode, Bytes piece, bool last) {
+  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  const SendStatus status = admit(frame_size(Deflater::bound(piece.size()), role() == Role::client), false);
+  if (status != SendStatus::queued) return status;
+  service_->counters_.messages_sent.add();
+  queue_deflated(opcode, piece, last, true);
   return status;
 }
 

@@ -22,6 +22,11 @@ DecoderOptions decoder_options(const ServiceOptions& options, Role role, const H
           .allowed_rsv = 0};
 }
 
+DecoderOptions with_compression(DecoderOptions options) {
+  options.allowed_rsv = DecoderOptions::compressed_rsv;
+  return options;
+}
+
 ConstantFields constant_fields(const ServiceOptions& options) {
   std::vector<HttpField> fields;
   for (const auto& [name, value] : options.response_fields) fields.push_back({name, value});
@@ -37,10 +42,14 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       table_(table),
       options_(std::move(options)),
       decoder_options_(decoder_options(options_, role, table)),
+      deflate_decoder_options_(with_compression(decoder_options_)),
+      compression_(options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming,
+                   reactor.blocks()),
       constant_fields_(constant_fields(options_)),
       subprotocols_(options_.subprotocols.begin(), options_.subprotocols.end()),
       allowed_origins_(options_.allowed_origins.begin(), options_.allowed_origins.end()),
-      decoder_(decoder_options_, reactor.blocks()) {
+      decoder_(decoder_options_, reactor.blocks()),
+      deflate_decoder_(deflate_decoder_options_, reactor.blocks()) {
   assert(subprotocols_.size() <= 255);
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
@@ -179,13 +188,13 @@ Connection* Service::dial_on(Fd fd, const DialOptions& options, std::unique_ptr<
 namespace {
 
 UpgradeRequest request_of(const DialOptions& options, const WebSocketKey& key,
-                          std::span<const std::string_view> subprotocols) {
+                          std::span<const std::string_view> subprotocols, std::string_view extensions) {
   return {.host = options.host,
           .target = options.target,
           .key = {key.data(), key.size()},
           .subprotocols = subprotocols,
           .origin = options.origin,
-          .extensions = {},
+          .extensions = extensions,
           .fields = options.fields};
 }
 
@@ -193,7 +202,7 @@ UpgradeRequest request_of(const DialOptions& options, const WebSocketKey& key,
 
 bool Service::check(const DialOptions& options) {
   const std::array<std::uint8_t, 16> any{};
-  const bool writable = is_writable(request_of(options, make_key(any), subprotocols_));
+  const bool writable = is_writable(request_of(options, make_key(any), subprotocols_, {}));
   last_error_ = writable ? Error{} : Error{Errc::invalid_argument, "dial"};
   return writable;
 }
@@ -213,11 +222,26 @@ Connection* Service::begin_handshake(Connection* connection, const DialOptions& 
   pending.tls = options.tls;
   pending.tls_host = options.tls_host;
   pending.tls_port = options.tls_port;
-  const UpgradeRequest request = request_of(options, pending.key, subprotocols_);
+  const ExtensionText offer = deflate_offer(options_.deflate);
+  const UpgradeRequest request = request_of(options, pending.key, subprotocols_, offer.view());
   const std::size_t size = upgrade_request_size(request);
   pending.input = reactor_.blocks().allocate(size);
   pending.input_bytes = write_upgrade_request({pending.input->data(), size}, request);
   return connection;
+}
+
+void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
+  const std::size_t total = pending.input_bytes + bytes.size();
+  if (pending.input == nullptr || pending.input->capacity() < total) {
+    Block* larger = blocks.allocate(std::max<std::size_t>(total, 2048));
+    if (pending.input != nullptr) {
+      std::memcpy(larger->data(), pending.input->data(), pending.input_bytes);
+      pending.input->drop_reference();
+    }
+    pending.input = larger;
+  }
+  if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
+  pending.input_bytes = total;
 }
 
 Pending& Service::take_pending() {
@@ -232,6 +256,11 @@ Pending& Service::take_pending() {
 }
 
 void Service::give_pending(Pending& pending) {
+  if (pending.inflater != nullptr) {
+    pending.home->compression_.give_inflater(*std::exchange(pending.inflater, nullptr));
+  }
+  pending.in_slices = false;
+  pending.deflate = {};
   pending.decoder.reset();
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
   pending.input_bytes = pending.parsed_bytes = 0;

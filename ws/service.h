@@ -18,6 +18,7 @@
 #include <levada/net/proxy_protocol.h>
 #include <levada/net/reactor.h>
 #include <levada/net/socket.h>
+#include <levada/ws/compression.h>
 #include <levada/ws/connection.h>
 #include <levada/ws/counters.h>
 #include <levada/ws/decoder.h>
@@ -81,6 +82,9 @@ struct ServiceOptions {
   // header, version 1 or 2, and Connection::remote_address() is what that says; "unix" names those that come over a Unix
   // socket. Empty: nobody's.
   std::string trusted_proxies = {};
+
+  // ---- Compression ----
+  DeflateOptions deflate = {};  // permessage-deflate; off by default
 
   // ---- TLS ----
   // A server's connections speak it (wss); of the service that listens, its routes need none. A client's are those that
@@ -199,6 +203,17 @@ struct Pending {
   std::string tls_host;
   std::uint16_t tls_port = 0;
   std::unique_ptr<net::ProxyProtocolParser> proxied;  // server: until the header is whole
+  // What the handshake agreed on: of a held one, with the text that says so.
+  DeflateNegotiation deflate;
+  // A compressed message that is under way: its inflater, and the check of its text so far.
+  Inflater* inflater = nullptr;
+  Utf8Validator utf8;
+  // A message of which a slice was inflated and more is to come in the next turn: `inflating` bytes of `input` behind
+  // `parsed_bytes`; what follows them are frames.
+  bool in_slices = false;
+  bool last_piece = false;
+  Opcode opcode = Opcode::binary;
+  std::size_t inflating = 0;
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
@@ -207,6 +222,9 @@ struct Pending {
   Service* home = nullptr;         // whose free list it belongs to
   Pending* next_free = nullptr;
 };
+
+// Appends to the input of a Pending, in a block that grows.
+void append_input(Pending& pending, BlockPool& blocks, Bytes bytes);
 
 // Where to dial, and what to ask for. Views are copied.
 struct DialOptions {
@@ -327,6 +345,8 @@ class Service {
   const HandlerTable& table_;
   ServiceOptions options_;
   DecoderOptions decoder_options_;
+  DecoderOptions deflate_decoder_options_;  // of connections that agreed on compression
+  Compression compression_;
   ConstantFields constant_fields_;
   std::vector<std::string_view> subprotocols_;
   std::vector<std::string_view> allowed_origins_;
@@ -334,6 +354,7 @@ class Service {
   std::vector<Service*> routes_;
 
   Decoder decoder_;                // for all connections that are between messages
+  Decoder deflate_decoder_;        // for those that agreed on compression
   Decoded* shown_ = nullptr;       // what the handler is being shown; headroom 0 when it was framed in place
   Owner* shown_memory_ = nullptr;  // of the receive buffer that it may lie in
   HttpRequest request_;

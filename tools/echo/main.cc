@@ -42,6 +42,21 @@ struct Options {
   bool quiet = false;
 };
 
+void add_deflate(CLI::App& app, ws::DeflateOptions& deflate) {
+  using Context = ws::DeflateContext;
+  const auto add = [&app](auto* option) { option->group("Compression (permessage-deflate)"); };
+  add(app.add_flag("--deflate", deflate.enabled, "agree to it when a client asks"));
+  add(app.add_flag_callback(
+      "--takeover", [&deflate] { deflate.deflater = deflate.inflater = Context::dedicated; },
+      "keep contexts per connection"));
+  add(app.add_option("--window-bits", deflate.window_bits, "of our windows, at most")
+          ->check(CLI::Range(8, 15)));
+  add(app.add_option("--peer-window-bits", deflate.peer_window_bits, "of the clients', at most")
+          ->check(CLI::Range(8, 15)));
+  add(app.add_option("--level", deflate.level, "1 (fast) to 9 (small)")->check(CLI::Range(1, 9)));
+  add(app.add_option("--deflate-from", deflate.min_bytes, "messages of fewer bytes are sent as they are"));
+}
+
 void add_limits(CLI::App& app, Options& options) {
   ws::ServiceOptions& service = options.server.service;
   const auto add = [&app](const char* name, auto& value, const char* help) {
@@ -84,6 +99,7 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
   add_limits(app, options);
+  add_deflate(app, options.server.service.deflate);
   app.add_flag("--quiet", options.quiet, "no summary at the end");
   try {
     app.parse(argc, argv);

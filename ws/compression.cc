@@ -1,0 +1,48 @@
+#include <levada/ws/compression.h>
+
+namespace levada::ws {
+
+void Compression::add(SlotId connection, const DeflateAgreement& agreement) {
+  if (agreement.own_takeover || agreement.peer_takeover) own_[connection.packed()].agreement = agreement;
+}
+
+Deflater& Compression::deflater(SlotId connection, const DeflateState& state, bool fragments) {
+  const DeflateAgreement agreement{.own_takeover = state.own_takeover(),
+                                   .own_window_bits = state.own_window_bits()};
+  std::unique_ptr<Deflater>* place = &shared_deflaters_[agreement.own_window_bits - min_window_bits];
+  if (agreement.own_takeover) {
+    place = &own_[connection.packed()].deflater;
+  } else if (fragments) {
+    place = &own_[connection.packed()].fragments;
+  }
+  if (*place == nullptr) *place = std::make_unique<Deflater>(deflater_options(options_, agreement), blocks_);
+  return **place;
+}
+
+Inflater& Compression::take_inflater(SlotId connection, const DeflateState& state) {
+  if (state.peer_takeover()) {
+    Own& own = own_[connection.packed()];
+    if (own.inflater == nullptr) {
+      own.inflater = std::make_unique<Inflater>(
+          inflater_options(options_, own.agreement, max_message_bytes_, streaming_), blocks_);
+    }
+    return *own.inflater;
+  }
+  if (free_inflaters_.empty()) {
+    shared_inflaters_.push_back(
+        std::make_unique<Inflater>(inflater_options(options_, {}, max_message_bytes_, streaming_), blocks_));
+    free_inflaters_.reserve(shared_inflaters_.size());
+    return *shared_inflaters_.back();
+  }
+  Inflater* inflater = free_inflaters_.back();
+  free_inflaters_.pop_back();
+  return *inflater;
+}
+
+void Compression::give_inflater(Inflater& inflater) {
+  if (inflater.options().takeover) return;
+  inflater.reset();
+  free_inflaters_.push_back(&inflater);
+}
+
+}  // namespace levada::ws
