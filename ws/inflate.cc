@@ -144,42 +144,55 @@ bool Inflater::inflate_whole(Bytes& in, std::size_t until) {
   return true;
 }
 
+// What zlib is given next: the input, what is left of the ending behind it, or both in one where that is cheap.
+Bytes Inflater::source(Bytes in, bool last, std::array<std::uint8_t, joined_bytes>& joined) const {
+  if (!last) return in.first(std::min(in.size(), max_call_bytes));
+  const Bytes rest = Bytes(ending).subspan(ending_used_);
+  if (in.empty()) return rest;
+  if (in.size() > joined.size() - rest.size()) return in.first(std::min(in.size(), max_call_bytes));
+  std::memcpy(joined.data(), in.data(), in.size());
+  std::memcpy(joined.data() + in.size(), rest.data(), rest.size());
+  return {joined.data(), in.size() + rest.size()};
+}
+
+// Takes so many bytes off the input, and then off the ending.
+void Inflater::take(Bytes& in, std::size_t bytes) {
+  const std::size_t of_in = std::min(bytes, in.size());
+  in = in.subspan(of_in);
+  compressed_bytes_ += of_in;
+  ending_used_ = static_cast<std::uint8_t>(ending_used_ + (bytes - of_in));
+}
+
 // Runs zlib until the room or the input is used up, or the message ends.
 Inflater::Step Inflater::inflate_into(MutableBytes out, Bytes& in, bool last) {
   z_stream& stream = prepare_stream();
   stream.next_out = out.data();
   stream.avail_out = static_cast<uInt>(out.size());
+  std::array<std::uint8_t, joined_bytes> joined;
   Step step = Step::bad;
   for (;;) {
-    const bool in_ending = in.empty() && last;
-    const Bytes source =
-        in_ending ? Bytes(ending).subspan(ending_used_) : in.first(std::min(in.size(), max_call_bytes));
-    stream.next_in = const_cast<Bytef*>(source.data());
-    stream.avail_in = static_cast<uInt>(source.size());
+    const Bytes bytes = source(in, last, joined);
+    stream.next_in = const_cast<Bytef*>(bytes.data());
+    stream.avail_in = static_cast<uInt>(bytes.size());
     const int result = ::inflate(&stream, Z_SYNC_FLUSH);
-    const std::size_t taken = source.size() - stream.avail_in;
-    if (in_ending) {
-      ending_used_ = static_cast<std::uint8_t>(ending_used_ + taken);
-    } else {
-      in = in.subspan(taken);
-      compressed_bytes_ += taken;
-    }
+    take(in, bytes.size() - stream.avail_in);
     if (result != Z_OK && result != Z_STREAM_END && result != Z_BUF_ERROR) break;
-    at_boundary_ = result == Z_STREAM_END ||
-                   ((stream.data_type & between_blocks) != 0 && (stream.data_type & unused_bits) == 0);
+    if (result != Z_BUF_ERROR) {  // which tells that nothing was done, and data_type then nothing
+      at_boundary_ = result == Z_STREAM_END ||
+                     ((stream.data_type & between_blocks) != 0 && (stream.data_type & unused_bits) == 0);
+    }
     // Behind a final block the next one follows, and may refer to what was before.
     if (result == Z_STREAM_END) inflateResetKeep(&stream);
     if (stream.avail_out == 0) {
       step = Step::room_used;
       break;
     }
-    if (!in.empty()) continue;
+    if (!in.empty() || (last && ending_used_ < sizeof ending)) continue;
     if (!last) {
       step = Step::input_used;
-      break;
+    } else if (at_boundary_) {
+      step = Step::done;
     }
-    if (ending_used_ < sizeof ending) continue;
-    if (at_boundary_) step = Step::done;
     break;
   }
   add_output(out.size() - stream.avail_out);

@@ -33,6 +33,7 @@
 // blocks. Only in a library built with zlib, as the Deflater.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -121,11 +122,15 @@ class Inflater {
 
  private:
   enum class Step : std::uint8_t { room_used, input_used, done, bad };
+  static constexpr std::size_t joined_bytes =
+      512;  // below it the input is copied, to have its ending behind it
   struct State;
 
   void begin();
   bool inflate_whole(Bytes& in, std::size_t until);
   Step inflate_into(MutableBytes out, Bytes& in, bool last);
+  Bytes source(Bytes in, bool last, std::array<std::uint8_t, joined_bytes>& joined) const;
+  void take(Bytes& in, std::size_t bytes);
   Inflated finish_call(std::size_t from, Step step);
   FrameError check_size() const;
   void add_output(std::size_t size);

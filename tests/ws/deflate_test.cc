@@ -20,7 +20,8 @@ constexpr std::size_t sizes[] = {16, 125, 126, 1000, 1024, 4096, 16384, 65536, 1
 std::string hex(std::string_view bytes) {
   constexpr char digits[] = "0123456789abcdef";
   std::string text;
-  for (const unsigned char byte : bytes) {
+  for (const char character : bytes) {
+    const auto byte = static_cast<unsigned char>(character);
     if (!text.empty()) text += ' ';
     text += digits[byte >> 4];
     text += digits[byte & 15];
@@ -45,14 +46,16 @@ TEST_CASE("zlib inflates what every window, takeover and level makes of every si
   BlockPool blocks(1 << 20);
   for (std::uint8_t bits = min_window_bits; bits <= max_window_bits; bits++) {
     for (const bool takeover : {false, true}) {
-      for (const auto& [level, memory_level] : {std::pair{1, 8}, {6, 8}, {9, 1}, {3, 9}}) {
+      for (const auto& levels : {std::pair{1, 8}, {6, 8}, {9, 1}, {3, 9}}) {
+        const auto level = static_cast<std::uint8_t>(levels.first);
+        const auto memory_level = static_cast<std::uint8_t>(levels.second);
         CAPTURE(int{bits});
         CAPTURE(takeover);
-        CAPTURE(level);
+        CAPTURE(int{level});
         Deflater deflater({.window_bits = bits,
                            .takeover = takeover,
-                           .level = static_cast<std::uint8_t>(level),
-                           .memory_level = static_cast<std::uint8_t>(memory_level),
+                           .level = level,
+                           .memory_level = memory_level,
                            .final_blocks = level == 3},
                           blocks);
         RawInflater peer(bits);
@@ -145,7 +148,8 @@ TEST_CASE("no message grows beyond the bound") {
       for (const std::uint8_t level : std::initializer_list<std::uint8_t>{1, 6}) {
         Deflater deflater(
             {.window_bits = bits, .takeover = true, .level = level, .memory_level = memory_level}, blocks);
-        for (const std::size_t size : {1, 7, 64, 1000, 1024, 70'000, 300'000}) {
+        for (const std::size_t size :
+             std::initializer_list<std::size_t>{1, 7, 64, 1000, 1024, 70'000, 300'000}) {
           std::string text = random_bytes(size, size);
           for (char& byte : text) byte = static_cast<char>(byte | 0x90);  // literals of 9 bits in fixed codes
           const std::string wire = compress(deflater, text);
@@ -161,7 +165,8 @@ TEST_CASE("whole messages that end with a final block end with the byte that has
   int finals = 0;
   for (std::uint8_t bits = min_window_bits; bits <= max_window_bits; bits++) {
     Deflater deflater({.window_bits = bits, .final_blocks = true}, blocks);
-    for (const std::size_t size : {1, 1023, 1024, 1025, 4096, 40'000, 200'000}) {
+    for (const std::size_t size :
+         std::initializer_list<std::size_t>{1, 1023, 1024, 1025, 4096, 40'000, 200'000}) {
       const std::string text = json_text(size, size);
       const std::string wire = compress(deflater, text);
       if ((wire[0] & 1) != 0) {  // libdeflate's, in one block

@@ -116,7 +116,7 @@ TEST_CASE("what raw zlib makes with every window is inflated with that window, w
   for (std::uint8_t bits = 9; bits <= max_window_bits; bits++) {
     for (const bool takeover : {false, true}) {
       for (const bool streaming : {false, true}) {
-        for (const std::size_t piece : {1000000, 700}) {
+        for (const std::size_t piece : std::initializer_list<std::size_t>{1000000, 700}) {
           CAPTURE(int{bits});
           CAPTURE(takeover);
           CAPTURE(streaming);
@@ -127,7 +127,8 @@ TEST_CASE("what raw zlib makes with every window is inflated with that window, w
                              .streaming = streaming,
                              .slice_bytes = 1 << 20},
                             blocks);
-          for (const std::size_t size : {16, 125, 126, 1000, 4096, 16384, 65536, 131072}) {
+          for (const std::size_t size :
+               std::initializer_list<std::size_t>{16, 125, 126, 1000, 4096, 16384, 65536, 131072}) {
             for (const std::string& text : {json_text(size, size), random_bytes(size, size)}) {
               if (!takeover) peer.reset();
               CHECK(inflate_pieces(inflater, peer.message(text), piece).is(text));
@@ -252,8 +253,9 @@ TEST_CASE("a message with a wrong bit is judged as zlib judges it") {
 TEST_CASE("a message may have the limit's bytes and not one more, in whatever pieces it comes") {
   BlockPool blocks(1 << 20);
   for (const bool streaming : {false, true}) {
-    for (const std::size_t limit : {0, 1, 100, 16384, 20'000, 65536, 100'000}) {
-      for (const std::size_t piece : {1'000'000, 100}) {
+    for (const std::size_t limit :
+         std::initializer_list<std::size_t>{0, 1, 100, 16384, 20'000, 65536, 100'000}) {
+      for (const std::size_t piece : std::initializer_list<std::size_t>{1'000'000, 100}) {
         CAPTURE(limit);
         Inflater inflater({.streaming = streaming, .max_message_bytes = limit, .slice_bytes = 7000}, blocks);
         const auto run = [&](const std::string& text) {
@@ -277,7 +279,7 @@ TEST_CASE("a call inflates no more than a slice, whatever is in the input") {
   const std::string text = json_text(300'000);
   RawDeflater peer(15);
   const std::string wire = peer.message(text);
-  for (const std::size_t slice : {1, 1000, 65536}) {
+  for (const std::size_t slice : std::initializer_list<std::size_t>{1, 1000, 65536}) {
     const std::size_t size = slice == 1 ? 2000 : text.size();
     RawDeflater own(15);
     const std::string message = own.message(text.substr(0, size));
