@@ -174,6 +174,13 @@ TEST_CASE("final blocks may stand anywhere, and what follows may refer to what w
   }
 }
 
+TEST_CASE("without takeover no message may refer to an earlier one") {
+  BlockPool blocks(1 << 20);
+  Inflater inflater({}, blocks);
+  CHECK(inflate(inflater, hello.wire).is("Hello"));
+  CHECK(inflate(inflater, again.wire).error == FrameError::bad_deflate);
+}
+
 TEST_CASE("a message of no bytes is empty, and changes nothing") {
   BlockPool blocks(1 << 20);
   for (const bool streaming : {false, true}) {
