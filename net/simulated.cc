@@ -12,13 +12,6 @@ namespace {
 constexpr int max_segments = 64;
 constexpr std::size_t no_socket = ~std::size_t{0};
 
-const char* name_of(Simulation::Operation operation) {
-  constexpr const char* names[] = {"start",  "stop",     "accept",     "connect",   "receive",
-                                   "direct", "end",      "send",       "shut_down", "starved",
-                                   "fault",  "spurious", "early_flush"};
-  return names[static_cast<std::size_t>(operation)];
-}
-
 }  // namespace
 
 // ---- Peer ----
@@ -70,6 +63,10 @@ bool Peer::closed() const {
 
 bool Peer::was_reset() const {
   return simulation_->sockets_[socket_]->was_reset;
+}
+
+bool Peer::failed() const {
+  return simulation_->sockets_[socket_]->error != 0;
 }
 
 std::size_t Peer::unreceived() const {
@@ -139,7 +136,9 @@ SimulatedConnection Simulation::open() {
 }
 
 int Simulation::begin_operation() {
-  return ++operations_ == options_.failing_operation ? options_.failure : 0;
+  if (++operations_ != options_.failing_operation) return 0;
+  faults_[static_cast<std::size_t>(Fault::failed_operation)]++;
+  return options_.failure;
 }
 
 void Simulation::record(Operation operation, const Socket& socket, std::int64_t value) {
@@ -148,11 +147,27 @@ void Simulation::record(Operation operation, const Socket& socket, std::int64_t 
 
 std::string Simulation::log_text() const {
   std::string text;
-  for (const Event& event : log_) {
-    text += name_of(event.operation);
-    text += ' ' + std::to_string(event.descriptor) + ' ' + std::to_string(event.value) + '\n';
-  }
+  for (const Event& event : log_) text += describe(event) + '\n';
   return text;
+}
+
+std::string Simulation::describe(const Event& event) {
+  return name_of(event.operation) + (' ' + std::to_string(event.descriptor)) + ' ' +
+         std::to_string(event.value);
+}
+
+const char* Simulation::name_of(Operation operation) {
+  constexpr const char* names[] = {"start",  "stop",     "accept",     "connect",   "receive",
+                                   "direct", "end",      "send",       "shut_down", "starved",
+                                   "fault",  "spurious", "early_flush"};
+  return names[static_cast<std::size_t>(operation)];
+}
+
+const char* Simulation::name_of(Fault fault) {
+  constexpr const char* names[fault_kinds] = {"cut",      "single_byte",     "short_write", "refused_write",
+                                              "spurious", "starved",         "early_flush", "accept_failure",
+                                              "reset",    "failed_operation"};
+  return names[static_cast<std::size_t>(fault)];
 }
 
 // ---- SimulatedBackend ----
@@ -233,7 +248,8 @@ void SimulatedBackend::poll(int timeout_ms) {
   ready_.clear();
   for (std::size_t i = 0; i < simulation_.sockets_.size(); i++) {
     Socket& socket = *simulation_.sockets_[i];
-    const bool spurious = socket.fd >= 0 && simulation_.strikes(simulation_.options_.spurious_one_in);
+    const bool spurious =
+        socket.fd >= 0 && simulation_.strikes(simulation_.options_.spurious_one_in, Fault::spurious);
     if (ready(socket) || spurious) ready_.push_back(i);
   }
   if (simulation_.options_.shuffle) {
@@ -252,7 +268,7 @@ void SimulatedBackend::report(Socket& socket) {
   Endpoint* endpoint = socket.fd < 0 ? nullptr : reactor_.find(socket.endpoint);
   if (endpoint == nullptr) return;
   if (!ready(socket)) simulation_.record(Operation::spurious, socket, 0);
-  if (simulation_.strikes(simulation_.options_.early_flush_one_in)) {
+  if (simulation_.strikes(simulation_.options_.early_flush_one_in, Fault::early_flush)) {
     simulation_.record(Operation::early_flush, socket, 0);
     flush();
     if (endpoint->closed()) return;
@@ -279,7 +295,9 @@ void SimulatedBackend::report(Socket& socket) {
 void SimulatedBackend::accept(Socket& socket, Listener& listener) {
   while (!socket.backlog.empty() && !listener.closed() && !listener.paused_) {
     int failure = simulation_.begin_operation();
-    if (failure == 0 && simulation_.strikes(simulation_.options_.accept_failure_one_in)) failure = EMFILE;
+    if (failure == 0 &&
+        simulation_.strikes(simulation_.options_.accept_failure_one_in, Fault::accept_failure))
+      failure = EMFILE;
     if (failure != 0) {
       simulation_.record(Operation::fault, socket, -failure);
       return reactor_.accept_failed(listener, Error::from_os("accept", failure));
@@ -311,9 +329,9 @@ void SimulatedBackend::fail(Socket& socket, Stream& stream, int os_number, const
 void SimulatedBackend::receive(Socket& socket, Stream& stream) {
   const SimulationOptions& options = simulation_.options_;
   if (const int failure = simulation_.begin_operation()) return fail(socket, stream, failure, "recv");
-  if (socket.error == 0 && simulation_.strikes(options.reset_one_in)) socket.error = ECONNRESET;
+  if (socket.error == 0 && simulation_.strikes(options.reset_one_in, Fault::reset)) socket.error = ECONNRESET;
   if (socket.error != 0) return fail(socket, stream, socket.error, "recv");
-  if (simulation_.strikes(options.starved_one_in)) {
+  if (simulation_.strikes(options.starved_one_in, Fault::starved)) {
     simulation_.record(Operation::starved, socket, 0);
     stream.starved_ = true;
     starved_.push_back(stream.id());
@@ -331,8 +349,9 @@ void SimulatedBackend::receive(Socket& socket, Stream& stream) {
 
 std::size_t SimulatedBackend::receive_size(const Socket& socket, std::size_t room) {
   const std::size_t available = std::min(socket.to_engine.size(), room);
-  if (simulation_.strikes(simulation_.options_.single_byte_one_in)) return 1;
-  if (simulation_.strikes(simulation_.options_.cut_one_in)) return 1 + simulation_.random_.below(available);
+  if (simulation_.strikes(simulation_.options_.single_byte_one_in, Fault::single_byte)) return 1;
+  if (simulation_.strikes(simulation_.options_.cut_one_in, Fault::cut))
+    return 1 + simulation_.random_.below(available);
   return available;
 }
 
@@ -383,8 +402,9 @@ std::size_t SimulatedBackend::take(Socket& socket, const iovec* vectors, int cou
   const SimulationOptions& options = simulation_.options_;
   const std::size_t room = socket.window - std::min(socket.window, socket.to_peer.size());
   std::size_t size = socket.peer_gone ? total : std::min(total, room);
-  if (simulation_.strikes(options.refused_write_one_in)) size = 0;
-  if (size > 0 && simulation_.strikes(options.short_write_one_in)) size = simulation_.random_.below(size);
+  if (simulation_.strikes(options.refused_write_one_in, Fault::refused_write)) size = 0;
+  if (size > 0 && simulation_.strikes(options.short_write_one_in, Fault::short_write))
+    size = simulation_.random_.below(size);
   simulation_.record(Operation::send, socket, static_cast<std::int64_t>(size));
   if (socket.peer_gone) {  // what arrives at a closed socket is answered with a reset
     if (size > 0) socket.error = ECONNRESET;

@@ -9,6 +9,7 @@
 // unless somebody refers to it, and so is the turn's memory: a view that is used too late reads `poison`.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -68,6 +69,8 @@ class Peer {
   bool ended() const;
   bool closed() const;
   bool was_reset() const;
+  // Whether the connection broke: by reset() or refuse(), by a fault, or since the engine sent after close().
+  bool failed() const;
   // Bytes that the engine has not received yet.
   std::size_t unreceived() const;
 
@@ -103,6 +106,20 @@ class Simulation {
     spurious,
     early_flush
   };
+  // What was made to go otherwise, as counted by faults().
+  enum class Fault : std::uint8_t {
+    cut,
+    single_byte,
+    short_write,
+    refused_write,
+    spurious,
+    starved,
+    early_flush,
+    accept_failure,
+    reset,
+    failed_operation
+  };
+  static constexpr std::size_t fault_kinds = 10;
   struct Event {
     Operation operation;
     int descriptor;      // without the offset of simulated descriptors
@@ -134,6 +151,13 @@ class Simulation {
   std::string log_text() const;
   // How many operations could have failed so far: the range of `failing_operation`.
   std::uint64_t operations() const { return operations_; }
+  // How often each kind of fault struck so far, by Fault.
+  const std::array<std::uint64_t, fault_kinds>& faults() const { return faults_; }
+  // "single_byte", "receive"; static storage.
+  static const char* name_of(Fault fault);
+  static const char* name_of(Operation operation);
+  // One event as a line of log_text() without its end. Allocates.
+  static std::string describe(const Event& event);
 
  private:
   friend class Peer;
@@ -161,7 +185,12 @@ class Simulation {
   int make_descriptor(std::size_t socket);
   Socket* find(int fd);
   void close(Socket& socket);
-  bool strikes(unsigned one_in) { return one_in != 0 && random_.one_in(one_in); }
+  // Whether a fault of that rate strikes now; counts it.
+  bool strikes(unsigned one_in, Fault fault) {
+    const bool struck = one_in != 0 && random_.one_in(one_in);
+    if (struck) faults_[static_cast<std::size_t>(fault)]++;
+    return struck;
+  }
   // Counts an operation; the errno it has to fail with, or 0.
   int begin_operation();
   void record(Operation operation, const Socket& socket, std::int64_t value);
@@ -170,6 +199,7 @@ class Simulation {
   SeededRandom random_;
   std::uint64_t now_ns_ = 0;
   std::uint64_t operations_ = 0;
+  std::array<std::uint64_t, fault_kinds> faults_{};
   std::vector<std::unique_ptr<Socket>> sockets_;
   std::vector<std::size_t> descriptors_;  // index of a descriptor to socket
   std::vector<Event> log_;
@@ -203,6 +233,7 @@ class SimulatedBackend final : public Backend {
  private:
   using Socket = Simulation::Socket;
   using Operation = Simulation::Operation;
+  using Fault = Simulation::Fault;
 
   SimulatedBackend(Reactor& reactor, Simulation& simulation) : reactor_(reactor), simulation_(simulation) {}
 
