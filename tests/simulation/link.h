@@ -1,0 +1,148 @@
+// Link: one connection as its peer sees it, and what has to happen on it.
+//
+// Model: the peer writes what is in its outbox, in pieces. What it has written goes through a ReferenceDecoder too: the
+// handler has to be told just these events, in this order, from the first on (rule 1). What the handler queued, and the
+// engine's own pongs and close frames, are owed to the peer: it has to receive just these frames, in this order, from
+// the first on (rule 2). Both may break off only when the connection breaks, and then on_close says why; one that ended
+// in good order, or is at rest, owes nothing (rule 3). Each on_open has one on_close (rule 4). A timeout does its work
+// within a millisecond of its time, and not before (rule 5).
+//
+// All calls on the simulation's thread. The engine's decoder and encoder are not used here.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <levada/net/simulated.h>
+#include <levada/tests/simulation/choices.h>
+#include <levada/tests/simulation/journal.h>
+#include <levada/tests/support/frames.h>
+#include <levada/tests/support/reference_decoder.h>
+#include <levada/ws/connection.h>
+
+namespace levada::ws::test {
+
+class Link {
+ public:
+  // `options` are of the engine's decoder; `close_timeout_ms` of its service.
+  Link(Journal& journal, unsigned own_number, net::Peer other_end, const DecoderOptions& options,
+       std::uint32_t close_timeout_ms)
+      : number(own_number),
+        peer(other_end),
+        journal_(journal),
+        wire_(options),
+        engine_is_client_(options.role == Role::client),
+        close_timeout_ms_(close_timeout_ms) {}
+
+  // ---- The peer ----
+
+  // Puts a handshake into the outbox that has to be answered with `plain` times 200 and then with `status` (0: not at
+  // all, for it is not whole); what comes behind it are frames.
+  void begin_handshake(std::string_view head, unsigned plain, unsigned status);
+  // There was a handshake before the simulation began.
+  void skip_handshake() { status_ = expected_status_ = 101; }
+  // Bytes of no known kind: what comes back is not looked at.
+  void begin_wild(std::string_view bytes);
+
+  // A held handshake is going to be rejected.
+  void expect_rejection(unsigned status) {
+    if (status_ == 0 && !opened_) expected_status_ = status;
+  }
+
+  void say(std::string_view bytes) { outbox_ += bytes; }
+  // Writes a part of the outbox, of at most `most` bytes.
+  void write(std::size_t most);
+  // Takes what has come from the engine and compares it with what is owed.
+  void read();
+  void shut_down();
+  void close();
+  void reset();
+
+  bool idle() const { return outbox_.empty(); }
+  std::size_t unsent() const { return outbox_.size() + peer.unreceived(); }
+  bool can_speak() const { return !ended && !gone && !peer.closed() && !peer.failed(); }
+
+  // ---- What the engine does, as its handlers and callers see it ----
+
+  void opened(Handle handle);
+  void delivered(DecoderEvent event, Opcode opcode, Bytes payload);
+  void delivered_piece(Opcode opcode, Bytes piece, bool last);
+  // A frame was queued for the peer.
+  void queued(Opcode opcode, std::string_view payload, bool fin = true);
+  void closing(CloseCode code, std::string_view reason, std::uint64_t now_ms);
+  void closed(const CloseInfo& info, std::uint64_t now_ms);
+
+  // ---- Rules ----
+
+  // After every step.
+  void check(std::uint64_t now_ms);
+  // When nothing moves any more and the peer has read everything.
+  void check_at_rest();
+
+  bool is_open() const { return opened_ && !closed_; }
+  bool was_opened() const { return opened_; }
+  // The engine's end is gone.
+  bool is_over() const { return over_; }
+  // It is over and was checked for the last time.
+  bool is_done() const { return done_; }
+  bool wild() const { return wild_; }
+  bool head_is_written() const { return head_bytes_ == 0; }
+  Connection* connection() const { return handle_.get(); }
+  Handle handle() const { return handle_; }
+  bool close_queued() const { return close_queued_; }
+  bool engine_is_client() const { return engine_is_client_; }
+
+  const unsigned number;
+  net::Peer peer;
+
+  // Set by those who do it.
+  bool stream = false;       // its handler takes pieces
+  bool reading = true;       // the peer does
+  bool polite = true;        // the peer answers a close frame, and ends when the engine has ended
+  bool ended = false;        // the peer has shut down
+  bool gone = false;         // the peer has closed, or reset
+  bool sent_close = false;   // the peer has said its last frame
+  bool held = false;         // the handshake waits for a decision
+  bool paused = false;       // reading, by the handler
+  bool fragmenting = false;  // the handler is sending a message in fragments
+  bool wants_drain = false;  // a send was refused, so on_drain has to come
+  bool terminated = false;   // the handler did that
+
+ private:
+  void take_answers();
+  void take_frames();
+  const Event* next_event() const {
+    return taken_ < wire_.events().size() ? &wire_.events()[taken_] : nullptr;
+  }
+  const Event* skip_to_end();
+  void closed_by_peer(const CloseInfo& info);
+  void closed_here(const CloseInfo& info);
+  void closed_by_transport(const CloseInfo& info, std::uint64_t now_ms);
+  void finish();
+
+  bool require(bool holds, const char* rule, std::int64_t value = 0) const {
+    return journal_.require(holds, rule, number, value);
+  }
+
+  Journal& journal_;
+  std::string outbox_;
+  std::size_t head_bytes_ = 0;  // of the outbox, that belong to the handshake
+  ReferenceDecoder wire_;       // what the peer has written
+  std::size_t taken_ = 0;       // events of it that the handler was told
+  std::string pieces_;          // of the message that on_fragment is told
+  std::deque<Frame> owed_;      // frames that the peer has not received yet
+  std::string in_;              // received and not taken yet
+  unsigned plain_ = 0, expected_status_ = 0, status_ = 0;
+  bool engine_is_client_;
+  std::uint32_t close_timeout_ms_;
+  Handle handle_;
+  bool wild_ = false, opened_ = false, closed_ = false, close_queued_ = false, received_close_ = false;
+  bool lossy_ = false;  // frames may be lost: the connection broke, or was broken off
+  bool over_ = false, done_ = false;
+  std::optional<std::uint64_t> closing_since_ms_;
+};
+
+}  // namespace levada::ws::test

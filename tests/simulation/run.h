@@ -1,0 +1,43 @@
+// Runs of the simulator by seed, for the test and for the program.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <levada/tests/simulation/simulator.h>
+
+namespace levada::ws::test {
+
+struct Outcome {
+  std::uint64_t seed = 0;
+  std::uint64_t steps = 0;  // that were made
+  std::uint64_t hash = 0;   // of all that happened
+  std::string problem;      // the rule that was broken; empty if none was
+  std::string last_events;  // before that
+  Counts counts;
+};
+
+// `progress` is called with the number of each step before it is made.
+template <class Progress>
+Outcome simulate(std::uint64_t seed, std::uint64_t steps, Progress&& progress) {
+  Outcome outcome;
+  outcome.seed = seed;
+  Simulator simulator{Choices(seed)};
+  bool good = true;
+  while (good && outcome.steps < steps) {
+    progress(outcome.steps++);
+    good = simulator.step();
+  }
+  simulator.finish();
+  outcome.hash = simulator.journal().hash();
+  outcome.problem = simulator.journal().problem();
+  if (!outcome.problem.empty()) outcome.last_events = simulator.journal().text();
+  outcome.counts = simulator.counts();
+  return outcome;
+}
+
+inline Outcome simulate(std::uint64_t seed, std::uint64_t steps) {
+  return simulate(seed, steps, [](std::uint64_t) {});
+}
+
+}  // namespace levada::ws::test

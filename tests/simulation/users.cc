@@ -1,0 +1,323 @@
+// What the users of the engine do in a simulation: handlers, and callers from outside of them.
+#include <algorithm>
+#include <charconv>
+
+#include <levada/tests/simulation/simulator.h>
+#include <levada/ws/encoder.h>
+
+namespace levada::ws::test {
+namespace {
+
+Link* link_of(const Connection& connection) {
+  return static_cast<Link*>(connection.user_data());
+}
+
+}  // namespace
+
+// ---- Handlers ----
+
+void Actor::on_upgrade(Upgrade& upgrade) {
+  Simulator& sim = simulator_;
+  const Simulator::Inside inside(sim);
+  const std::string_view text = upgrade.request().find("X-Link");
+  std::size_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  Link* link = number >= 1 && number <= sim.links_.size() ? &sim.links_[number - 1] : nullptr;
+  if (link == nullptr || link->wild() || link->was_opened() || link->held) return;
+  upgrade.set_user_data(link);
+  if (sim.choices_.one_in(4)) upgrade.add_field("X-Field", "of the answer");
+  const std::string_view path = upgrade.request().path();
+  if (path == "/forbidden") return upgrade.reject(403, "no\n");
+  if (path != "/held") return;
+  sim.count("held handshake");
+  link->held = true;
+  sim.held_.push_back({upgrade.hold(), link});
+}
+
+void Actor::on_http(HttpExchange& exchange) {
+  const Simulator::Inside inside(simulator_);
+  exchange.respond(200, "text/plain", "plain\n");
+}
+
+void Actor::on_open(Connection& connection) {
+  Simulator& sim = simulator_;
+  const Simulator::Inside inside(sim);
+  Link* const link = link_of(connection);
+  if (link == nullptr) {
+    sim.wild_opened_++;
+    return;
+  }
+  sim.count("open");
+  link->opened(connection.handle());
+  if (sim.choices_.one_in(3)) sim.act(*link, connection);
+}
+
+void MessageActor::on_message(Connection& connection, Opcode opcode, Bytes payload) {
+  const Simulator::Inside inside(simulator_);
+  simulator_.count("message received");
+  Link* const link = link_of(connection);
+  if (link != nullptr) link->delivered(DecoderEvent::message, opcode, payload);
+  simulator_.act_or_echo(link, connection, opcode, payload);
+}
+
+void PieceActor::on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last) {
+  Simulator& sim = simulator_;
+  const Simulator::Inside inside(sim);
+  sim.count("piece received");
+  Link* const link = link_of(connection);
+  if (link == nullptr) return;
+  link->delivered_piece(opcode, piece, last);
+  // Sends it on as a message of its own, framed where it lies if there is room.
+  if (sim.choices_.one_in(2) && !link->fragmenting) return sim.send(*link, connection, Opcode::binary, piece);
+  sim.act(*link, connection);
+}
+
+void Actor::on_ping(Connection& connection, Bytes payload) {
+  const Simulator::Inside inside(simulator_);
+  Link* const link = link_of(connection);
+  if (link == nullptr) return;
+  link->delivered(DecoderEvent::ping, Opcode::binary, payload);
+  if (simulator_.choices_.one_in(4)) simulator_.act(*link, connection);
+  simulator_.auto_pong(*link, connection, payload);
+}
+
+void Actor::on_pong(Connection& connection, Bytes payload) {
+  const Simulator::Inside inside(simulator_);
+  Link* const link = link_of(connection);
+  if (link == nullptr) return;
+  link->delivered(DecoderEvent::pong, Opcode::binary, payload);
+  if (simulator_.choices_.one_in(4)) simulator_.act(*link, connection);
+}
+
+void Actor::on_drain(Connection& connection) {
+  const Simulator::Inside inside(simulator_);
+  Link* const link = link_of(connection);
+  if (link == nullptr) return;
+  simulator_.count("drain");
+  simulator_.journal_.note("on_drain", link->number);
+  simulator_.journal_.require(link->is_open(), "on_drain comes only while a connection is open",
+                              link->number);
+  link->wants_drain = false;
+  if (simulator_.choices_.one_in(3)) simulator_.act(*link, connection);
+}
+
+void Actor::on_close(Connection& connection, const CloseInfo& info) {
+  Simulator& sim = simulator_;
+  Link* const link = link_of(connection);
+  if (link == nullptr) {
+    sim.wild_closed_++;
+    return;
+  }
+  sim.count("close");
+  link->closed(info, sim.now_ms());
+  // Nothing can be sent any more, and it says so.
+  if (sim.choices_.one_in(4)) {
+    const bool refused = connection.send_text("late") == SendStatus::closed;
+    sim.journal_.require(refused, "on_close is too late for sending", link->number);
+  }
+  if (!sim.choices_.one_in(16)) return;
+  link->terminated = true;
+  connection.terminate();
+}
+
+// ---- Sending ----
+
+std::size_t Simulator::queue_limit(const Connection& connection) const {
+  return connection.service().options().max_buffered_bytes;
+}
+
+// Compares a send's answer with what was to be expected, and remembers what is owed to the peer.
+void Simulator::sent(Link& link, Connection& connection, std::size_t queued_before, SendStatus status,
+                     Opcode opcode, std::string_view payload, bool fin) {
+  const bool open = link.is_open() && !link.close_queued() && !connection.closed();
+  const std::size_t after = queued_before + frame_size(payload.size(), connection.role() == Role::client);
+  const SendStatus expected = !open                             ? SendStatus::closed
+                              : after > queue_limit(connection) ? SendStatus::full
+                                                                : SendStatus::queued;
+  journal_.require(status == expected, "a send says what becomes of it", link.number,
+                   static_cast<std::int64_t>(status));
+  if (status == SendStatus::full) {
+    count("send refused: full");
+    link.wants_drain = queued_before > 0;
+  }
+  if (status != SendStatus::queued) return;
+  count("frame queued");
+  journal_.require(connection.buffered() == after, "buffered() grows by the frame", link.number,
+                   static_cast<std::int64_t>(connection.buffered()));
+  link.queued(opcode, payload, fin);
+}
+
+void Simulator::send(Link& link, Connection& connection, Opcode opcode, Bytes payload) {
+  const std::string copy(to_text(payload));
+  const std::size_t before = connection.buffered();
+  sent(link, connection, before, connection.send(opcode, payload), opcode, copy);
+}
+
+void Simulator::send_parts(Link& link, Connection& connection) {
+  Bytes parts[4];
+  std::string whole;
+  for (Bytes& part : parts) {
+    part = to_bytes(random_payload(Content::bytes));
+    whole += to_text(part);
+  }
+  const std::size_t before = connection.buffered();
+  sent(link, connection, before, connection.send(Opcode::binary, parts), Opcode::binary, whole);
+}
+
+void Simulator::send_fragment(Link& link, Connection& connection, bool may_go_on) {
+  const std::string_view piece = may_go_on ? random_payload(Content::letters) : "end";
+  const bool last = !may_go_on || choices_.one_in(3);
+  const bool first = !link.fragmenting;
+  const std::size_t before = connection.buffered();
+  const SendStatus status = connection.send_fragment(Opcode::text, to_bytes(piece), last);
+  sent(link, connection, before, status, first ? Opcode::text : Opcode::continuation, piece, last);
+  if (status == SendStatus::queued) link.fragmenting = !last;
+}
+
+void Simulator::send_control(Link& link, Connection& connection) {
+  const std::string mark = std::to_string(++next_mark_);
+  const bool ping = choices_.one_in(2);
+  const std::size_t before = connection.buffered();
+  const SendStatus status = ping ? connection.ping(to_bytes(mark)) : connection.pong(to_bytes(mark));
+  sent(link, connection, before, status, ping ? Opcode::ping : Opcode::pong, mark);
+}
+
+// The engine answers a ping after the handler was told, as far as there is room.
+void Simulator::auto_pong(Link& link, Connection& connection, Bytes payload) {
+  if (!connection.service().options().auto_pong || link.close_queued() || !link.is_open() ||
+      connection.closed())
+    return;
+  const std::size_t size = frame_size(payload.size(), connection.role() == Role::client);
+  if (connection.buffered() + size > queue_limit(connection)) {
+    count("pong refused: full");
+    link.wants_drain = connection.buffered() > 0;
+    return;
+  }
+  count("pong by itself");
+  link.queued(Opcode::pong, to_text(payload));
+}
+
+void Simulator::send_kept(Link& link, Connection& connection) {
+  if (kept_.empty()) return;
+  Kept kept = std::move(kept_.front());
+  kept_.pop_front();
+  count("kept payload sent");
+  const std::size_t before = connection.buffered();
+  sent(link, connection, before, connection.send(Opcode::binary, std::move(kept.payload)), Opcode::binary,
+       kept.copy);
+}
+
+void Simulator::broadcast() {
+  count("broadcast");
+  const std::string_view text = random_payload(Content::letters);
+  const PreparedMessage message(Opcode::text, to_bytes(text));
+  message_service_->for_each([&](Connection& each) {
+    Link* const link = link_of(each);
+    if (link == nullptr || link->fragmenting) return;
+    const std::size_t before = each.buffered();
+    sent(*link, each, before, each.send(message), Opcode::text, text);
+  });
+}
+
+void Simulator::close(Link& link, Connection& connection) {
+  count("close by the user");
+  const auto code = static_cast<CloseCode>(choices_.of({1000, 1001, 1013, 4000, 1005}));
+  const std::string_view reason = code == CloseCode::no_status
+                                      ? std::string_view{}
+                                      : payload(choices_, choices_.below(100), Content::letters);
+  const bool open = connection.is_open();
+  connection.close(code, reason);
+  if (open) link.closing(code, reason, now_ms());
+}
+
+// ---- Acts ----
+
+void Simulator::act_or_echo(Link* link, Connection& connection, Opcode opcode, Bytes payload) {
+  if (link == nullptr) {
+    connection.send(opcode, payload);
+    return;
+  }
+  const std::uint64_t kind = choices_.below(8);
+  if (kind < 4 && !link->fragmenting) {
+    send(*link, connection, opcode, payload);
+    if (kind == 3) send(*link, connection, opcode, payload);  // the second one has to be a copy
+    return;
+  }
+  if (kind == 6 && kept_.size() < 30) {
+    count("payload kept");
+    const std::size_t from = choices_.one_in(2) ? choices_.below(payload.size() + 1) : 0;
+    PayloadRef kept = connection.keep(payload.subspan(from));
+    std::string copy(to_text(kept.bytes()));
+    journal_.require(to_text(payload.subspan(from)) == copy, "a kept payload is the payload", link->number);
+    kept_.push_back({std::move(kept), std::move(copy)});
+    if (choices_.one_in(3) && !link->fragmenting) send_kept(*link, connection);
+    return;
+  }
+  act(*link, connection);
+}
+
+// Something at random, on the reactor's thread, in a handler or outside.
+void Simulator::act(Link& link, Connection& connection) {
+  const std::uint64_t kind = choices_.below(32);
+  if (kind == 0) return;
+  if (kind <= 3) return send_control(link, connection);
+  if (kind <= 6) return send_fragment(link, connection, !calm_);
+  if (kind == 7) return post(*random_link());
+  if (kind == 31) return calm_ ? void() : close(link, connection);
+  if (kind == 30) {
+    if (calm_ || !choices_.one_in(2)) return;
+    count("terminate");
+    journal_.note("terminate", link.number);
+    link.terminated = true;
+    return connection.terminate();
+  }
+  if (kind >= 28) {
+    if (calm_) return;
+    count("pause");
+    journal_.note("pause", link.number);
+    link.paused = true;
+    return connection.pause();
+  }
+  if (kind >= 25) {
+    journal_.note("resume", link.number);
+    link.paused = false;
+    return connection.resume();
+  }
+  if (kind == 24) return broadcast();
+  if (link.fragmenting) return;
+  if (kind == 23) return send_parts(link, connection);
+  if (kind >= 21) return send_kept(link, connection);
+  send(link, connection, Opcode::binary, to_bytes(random_payload(Content::bytes)));
+}
+
+// A task by way of a handle, of which the connection may be gone.
+void Simulator::post(Link& link) {
+  Link& target = links_.size() > 1 && choices_.one_in(4) ? links_[choices_.below(links_.size())] : link;
+  if (!target.was_opened()) return;
+  count("post");
+  journal_.note("post", target.number);
+  target.handle().run([this, link = &target](Connection* connection) {
+    journal_.require(connection == nullptr || !link->is_over(), "a handle of a dead connection finds none",
+                     link->number);
+    count(connection == nullptr ? "post to a dead connection" : "post to a live connection");
+    if (connection != nullptr) act(*link, *connection);
+  });
+}
+
+// Decides a held handshake, or some that are gone.
+void Simulator::decide() {
+  if (held_.empty()) return;
+  const std::size_t at = choices_.below(held_.size());
+  const Held held = held_[at];
+  held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(at));
+  count("held handshake decided");
+  if (!held.link->peer.closed()) held.link->held = false;
+  if (choices_.one_in(3)) {
+    held.link->expect_rejection(503);
+    held.ticket.reject(503, "later\n");
+  } else {
+    held.ticket.accept();
+  }
+}
+
+}  // namespace levada::ws::test
