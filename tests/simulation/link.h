@@ -25,6 +25,11 @@
 
 namespace levada::ws::test {
 
+// How a handshake tells which link it is of; not to be hit by chance.
+inline std::string link_name(std::uint64_t number) {
+  return std::to_string(SeededRandom(number).next());
+}
+
 class Link {
  public:
   // `options` are of the engine's decoder; `close_timeout_ms` of its service.

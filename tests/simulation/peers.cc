@@ -9,7 +9,7 @@ namespace {
 std::string request(std::string_view method, std::string_view path, unsigned number, std::string_view version,
                     std::string_view fields) {
   return std::string(method) + " " + std::string(path) + " " + std::string(version) +
-         "\r\nHost: example.com\r\nX-Link: " + std::to_string(number) + "\r\n" + std::string(fields) + "\r\n";
+         "\r\nHost: example.com\r\nX-Link: " + link_name(number) + "\r\n" + std::string(fields) + "\r\n";
 }
 
 constexpr std::string_view upgrade_fields =

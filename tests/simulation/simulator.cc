@@ -199,6 +199,10 @@ void Simulator::rest() {
 void Simulator::end_connections() {
   for (Link* link : live_) {
     Connection* const connection = link->connection();
+    if (link->wild()) {
+      link->reset();
+      continue;
+    }
     switch (choices_.below(6)) {
       case 0:
       case 1:

@@ -157,6 +157,14 @@ class Simulator {
   net::Simulation simulation_;
   std::size_t reported_ = 0;  // events of the simulation's log that are in the journal
 
+  std::deque<Link> links_;
+  std::vector<Link*> live_;  // those that are not done
+  std::vector<Held> held_;
+  int inside_ = 0;
+  bool calm_ = false;  // users do nothing that stops the flow
+  std::uint64_t wild_opened_ = 0, wild_closed_ = 0;
+  unsigned next_mark_ = 0;  // makes control payloads unique
+
   MessageActor messages_{*this};
   PieceActor pieces_{*this};
   MessageActor client_{*this};
@@ -164,14 +172,7 @@ class Simulator {
   std::unique_ptr<net::Reactor> reactor_;  // before its services: it closes their connections
   net::Listener* listener_ = nullptr;
 
-  std::deque<Link> links_;
-  std::vector<Link*> live_;  // those that are not done
-  std::deque<Kept> kept_;
-  std::vector<Held> held_;
-  int inside_ = 0;
-  bool calm_ = false;  // users do nothing that stops the flow
-  std::uint64_t wild_opened_ = 0, wild_closed_ = 0;
-  unsigned next_mark_ = 0;  // makes control payloads unique
+  std::deque<Kept> kept_;  // after the reactor: its memory goes back before
 };
 
 }  // namespace levada::ws::test

@@ -1,6 +1,5 @@
 // What the users of the engine do in a simulation: handlers, and callers from outside of them.
 #include <algorithm>
-#include <charconv>
 
 #include <levada/tests/simulation/simulator.h>
 #include <levada/ws/encoder.h>
@@ -20,10 +19,10 @@ void Actor::on_upgrade(Upgrade& upgrade) {
   Simulator& sim = simulator_;
   const Simulator::Inside inside(sim);
   const std::string_view text = upgrade.request().find("X-Link");
-  std::size_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  Link* link = number >= 1 && number <= sim.links_.size() ? &sim.links_[number - 1] : nullptr;
-  if (link == nullptr || link->wild() || link->was_opened() || link->held) return;
+  const auto found = std::find_if(sim.live_.begin(), sim.live_.end(),
+                                  [&](const Link* link) { return text == link_name(link->number); });
+  if (found == sim.live_.end()) return;  // a wild one
+  Link* const link = *found;
   upgrade.set_user_data(link);
   if (sim.choices_.one_in(4)) upgrade.add_field("X-Field", "of the answer");
   const std::string_view path = upgrade.request().path();
