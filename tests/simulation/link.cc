@@ -242,6 +242,17 @@ void Link::closed_by_transport(const CloseInfo& info, std::uint64_t now_ms) {
 
 // ---- Rules ----
 
+void Link::note_pause() {
+  was_paused_ = paused && is_open() && !close_queued_;
+  unreceived_ = peer.unreceived();
+}
+
+void Link::check_pause() {
+  if (!was_paused_ || !is_open() || close_queued_ || terminated || peer.failed()) return;
+  require(peer.unreceived() == unreceived_, "nothing is received while reading is paused",
+          static_cast<std::int64_t>(unreceived_ - peer.unreceived()));
+}
+
 void Link::check(std::uint64_t now_ms) {
   if (wild_) over_ = done_ = peer.closed();
   if (done_ || wild_) return;

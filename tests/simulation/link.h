@@ -80,7 +80,14 @@ class Link {
   void closing(CloseCode code, std::string_view reason, std::uint64_t now_ms);
   void closed(const CloseInfo& info, std::uint64_t now_ms);
 
+  // The handler resumes reading.
+  void resumed() { paused = was_paused_ = false; }
+
   // ---- Rules ----
+
+  // Before and after a turn: nothing is received while reading is paused.
+  void note_pause();
+  void check_pause();
 
   // After every step.
   void check(std::uint64_t now_ms);
@@ -147,6 +154,8 @@ class Link {
   bool wild_ = false, opened_ = false, closed_ = false, close_queued_ = false, received_close_ = false;
   bool lossy_ = false;  // frames may be lost: the connection broke, or was broken off
   bool over_ = false, done_ = false;
+  bool was_paused_ = false;     // before this turn, and since
+  std::size_t unreceived_ = 0;  // then
   std::optional<std::uint64_t> closing_since_ms_;
 };
 

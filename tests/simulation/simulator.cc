@@ -125,7 +125,9 @@ void Simulator::jump() {
 }
 
 void Simulator::turn(int timeout_ms) {
+  for (Link* link : live_) link->note_pause();
   reactor_->run_once(timeout_ms);
+  for (Link* link : live_) link->check_pause();
   const auto& log = simulation_.log();
   for (; reported_ < log.size(); reported_++) {
     const net::Simulation::Event& event = log[reported_];
@@ -172,7 +174,7 @@ void Simulator::rest() {
     link->reading = true;
     link->peer.set_window(64 * 1024);
     if (!link->paused || link->connection() == nullptr) continue;
-    link->paused = false;
+    link->resumed();
     link->connection()->resume();
   }
   int quiet = 0;

@@ -279,7 +279,7 @@ void Simulator::act(Link& link, Connection& connection) {
   }
   if (kind >= 25) {
     journal_.note("resume", link.number);
-    link.paused = false;
+    link.resumed();
     return connection.resume();
   }
   if (kind == 24) return broadcast();
