@@ -290,6 +290,8 @@ void Link::check_at_rest() {
   const bool answered = status_ != 0 || held || head_bytes_ != 0 || expected_status_ == 0;
   require(answered, "a whole handshake is answered");
   if (!opened_) return;
+  require(engine_is_client_ || !closed_ || peer.ended(),
+          "a server ends TCP when the close handshake is done");
   require(owed_.empty() && in_.empty(), "at rest, everything that was queued has arrived",
           static_cast<std::int64_t>(owed_.size()));
   const bool told = close_queued_ || next_event() == nullptr;

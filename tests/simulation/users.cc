@@ -239,7 +239,11 @@ void Simulator::act_or_echo(Link* link, Connection& connection, Opcode opcode, B
   const std::uint64_t kind = choices_.below(8);
   if (kind < 4 && !link->fragmenting) {
     send(*link, connection, opcode, payload);
-    if (kind == 3) send(*link, connection, opcode, payload);  // the second one has to be a copy
+    // The first one was framed where it lies; the second has to be a copy, also when it is another message.
+    if (kind == 3) {
+      const std::size_t size = payload.size() - choices_.below(payload.size() + 1) / 2;
+      send(*link, connection, choices_.one_in(2) ? Opcode::binary : Opcode::text, payload.first(size));
+    }
     return;
   }
   if (kind == 6 && kept_.size() < 30) {
