@@ -74,7 +74,7 @@ int run(const Options& options, Progress& progress) {
 
 // Waits for `child` as long as it gets on; how it ended, or -1 when it hung and was killed.
 int watch(pid_t child, const Progress& progress, const sigset_t& signals) {
-  constexpr timespec patience{60, 0};  // for one step
+  constexpr timespec patience{20, 0};  // for one step
   for (;;) {
     const std::uint64_t seed = progress.seed, step = progress.step;
     const int signal = sigtimedwait(&signals, nullptr, &patience);

@@ -10,10 +10,10 @@
 using namespace levada;
 using namespace levada::ws::test;
 
-TEST_CASE("no rule is broken in 200 steps of each of 60 seeds") {
+TEST_CASE("no rule is broken in 300 steps of each of 200 seeds") {
   Counts sum;
-  for (std::uint64_t seed = 1; seed <= 60; seed++) {
-    const Outcome outcome = simulate(seed, 200);
+  for (std::uint64_t seed = 1; seed <= 200; seed++) {
+    const Outcome outcome = simulate(seed, 300);
     INFO("seed " << seed << ", step " << outcome.steps << "\n" << outcome.last_events);
     REQUIRE(outcome.problem == "");
     for (const auto& [name, times] : outcome.counts) sum[name] += times;

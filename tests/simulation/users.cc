@@ -114,6 +114,7 @@ void Actor::on_close(Connection& connection, const CloseInfo& info) {
     const bool refused = connection.send_text("late") == SendStatus::closed;
     sim.journal_.require(refused, "on_close is too late for sending", link->number);
   }
+  if (sim.choices_.one_in(8)) sim.broadcast();  // to the others, also at the very end of a turn
   if (!sim.choices_.one_in(16)) return;
   link->terminated = true;
   connection.terminate();
