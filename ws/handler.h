@@ -4,6 +4,7 @@
 //
 //   void on_upgrade(Upgrade& upgrade);                                  // server: accept, reject or hold a handshake
 //   void on_http(HttpExchange& exchange);                               // server: a request that asks for no WebSocket
+//   void on_connected(Connection& connection);                          // client: TCP is there, the request leaves
 //   void on_open(Connection& connection);                               // the handshake is done
 //   void on_message(Connection& connection, Opcode opcode, Bytes payload);
 //   void on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last);  // instead of on_message: pieces
@@ -34,6 +35,7 @@ struct Unreachable;
 struct HandlerTable {
   void (*upgrade)(void* self, Upgrade& upgrade) = nullptr;
   void (*http)(void* self, HttpExchange& exchange) = nullptr;
+  void (*connected)(void* self, Connection& connection) = nullptr;
   void (*open)(void* self, Connection& connection) = nullptr;
   void (*message)(void* self, Connection& connection, Opcode opcode, MutableBytes payload) = nullptr;
   void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece,
@@ -55,6 +57,10 @@ constexpr HandlerTable make_handler_table() {
     table.upgrade = [](void* self, Upgrade& upgrade) { static_cast<H*>(self)->on_upgrade(upgrade); };
   if constexpr (requires { &H::on_http; })
     table.http = [](void* self, HttpExchange& exchange) { static_cast<H*>(self)->on_http(exchange); };
+  if constexpr (requires { &H::on_connected; })
+    table.connected = [](void* self, Connection& connection) {
+      static_cast<H*>(self)->on_connected(connection);
+    };
   if constexpr (requires { &H::on_open; })
     table.open = [](void* self, Connection& connection) { static_cast<H*>(self)->on_open(connection); };
   if constexpr (requires { &H::on_message; })

@@ -326,6 +326,7 @@ bool Connection::begin_tls() {
 void Connection::send_request() {
   Stream::send({pending_->input->data(), pending_->input_bytes});
   clear_input(*pending_);
+  if (service_->table_.connected != nullptr) service_->table_.connected(service_->handler_, *this);
 }
 
 void Connection::receive_from_proxy(MutableBytes bytes, Owner* memory) {

@@ -32,6 +32,7 @@ struct Site : Echo {
 
 // A client's handler.
 struct Dialer : Recorder {
+  void on_connected(Connection& connection) { connected += connection.is_open() ? 100 : 1; }
   void on_refused(Connection&, const Refusal& refusal) {
     refusals.push_back({refusal.error.code, refusal.failure,
                         refusal.response == nullptr ? 0 : refusal.response->status(),
@@ -45,6 +46,7 @@ struct Dialer : Recorder {
     bool operator==(const Refused&) const = default;
   };
   std::vector<Refused> refusals;
+  int connected = 0;  // TCP's connections
 };
 
 std::string get(std::string_view path, std::string_view fields = {}) {
@@ -587,6 +589,7 @@ TEST_CASE("a client shakes hands, also when frames are glued to the answer") {
           }
           CHECK(played.server->frame().payload == "glued");
           CHECK(played.server->frame().payload == "p");
+          CHECK(dialer.connected == 1);
           CHECK(dialer.opened == 1);
           played.server->shut_down();
           CHECK(world.is_empty());
@@ -668,6 +671,7 @@ TEST_CASE("a client that nobody listens to is refused, and impossible requests a
         const bool told = dialer.refusals ==
                           std::vector{Dialer::Refused{Errc::connection_refused, UpgradeFailure::none, 0, ""}};
         CHECK((told || service.last_error().code == Errc::connection_refused));
+        CHECK(dialer.connected == 0);
         CHECK(service.dial(nobody, {.host = "with space"}) == nullptr);
         CHECK(service.last_error().code == Errc::invalid_argument);
       },
