@@ -101,5 +101,32 @@ TEST_CASE("an empty histogram reads zero") {
   CHECK(histogram.max() == 0);
 }
 
+TEST_CASE("a histogram that was taken apart and put together is the same") {
+  SeededRandom random(11);
+  Histogram histogram, copy;
+  for (int i = 0; i < 10'000; i++) histogram.record(random.next() >> random.below(60));
+  histogram.each([&](std::uint64_t ns, std::uint64_t times) { copy.restore(ns, times); });
+  CHECK_FALSE(copy == histogram);
+  copy.restore(histogram.overflow(), histogram.min(), histogram.max());
+  CHECK(copy == histogram);
+  Histogram empty;
+  empty.restore(0, 0, 0);
+  CHECK(empty == Histogram());
+}
+
+TEST_CASE("a cleared histogram is empty, and counts from the beginning") {
+  Histogram histogram;
+  histogram.record(5);
+  histogram.record(5'000'000);
+  histogram.record(hour_ns + 1);
+  histogram.clear();
+  CHECK(histogram == Histogram());
+  CHECK(histogram.max() == 0);
+  histogram.record(77);
+  CHECK(histogram.percentile(1) == 77);
+  CHECK(histogram.percentile(100) == 77);
+  CHECK(histogram.mean() == 77);
+}
+
 }  // namespace
 }  // namespace levada::load

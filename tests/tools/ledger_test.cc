@@ -110,6 +110,41 @@ TEST_CASE("a message that is never answered is given up when its place is needed
   CHECK(sent.ledger.in_flight() == 0);
 }
 
+TEST_CASE("the time of writing comes back with the echo") {
+  Sent sent(3);
+  CHECK(sent.ledger.written(1, 1500) == 1001);
+  const auto first = sent.receive(0);
+  CHECK(first.written_ns == first.planned_ns);  // not noted yet
+  CHECK(sent.receive(1).written_ns == 1500);
+  CHECK(sent.ledger.written(1, 1600) == 0);  // it is answered already
+}
+
+TEST_CASE("a server that pauses loses nothing, however much is in flight meanwhile") {
+  Sent sent(1);
+  for (std::uint64_t i = 1; i < 100'000; i++) {
+    CHECK(sent.ledger.expire() == 0);
+    sent.ledger.send(1000 + i);
+    sent.ledger.written(i, 2000 + i);
+  }
+  CHECK(sent.ledger.in_flight() == 100'000);
+  for (std::uint64_t i = 0; i < 100'000; i++) {
+    const auto answer = sent.receive(i);
+    if (answer.echo != Echo::right || answer.planned_ns != 1000 + i) FAIL(i);
+    if (i > 0 && answer.written_ns != 2000 + i) FAIL(i);
+  }
+}
+
+TEST_CASE("a literal message is right or wrong by its bytes alone") {
+  const Payloads payloads("hello");
+  Ledger ledger(payloads, 3, 2);
+  ledger.send(1000);
+  ledger.send(1001);
+  CHECK(payloads.stamp_size() == 0);
+  CHECK(to_text(payloads.body(3, 0)) == "hello");
+  CHECK(ledger.receive(to_bytes("hello")).planned_ns == 1000);
+  CHECK(ledger.receive(to_bytes("hellO")).echo == Echo::corrupt);
+}
+
 // A server that does everything wrong, and the sum that must come out anyway.
 TEST_CASE("the ledger sums to what was sent whatever comes back") {
   for (std::uint64_t seed = 1; seed <= 50; seed++) {

@@ -58,6 +58,8 @@ TEST_CASE("a URL alone is a whole command line") {
   CHECK(options.duration_ns == 10 * second);
   CHECK(options.warmup_ns == second);
   CHECK(options.backend == net::BackendKind::automatic);
+  CHECK(options.mode == Mode::echo);
+  CHECK(options.pace == Pace::closed);
   CHECK_FALSE(options.json);
 }
 
@@ -87,6 +89,37 @@ TEST_CASE("every option reaches its place") {
                "epoll",
                "--server-pid",
                "17",
+               "--drain",
+               "3s",
+               "-H",
+               "X-Token: abc",
+               "-H",
+               "X-More:",
+               "--origin",
+               "http://o",
+               "--subprotocol",
+               "a",
+               "--subprotocol",
+               "b",
+               "--expect",
+               "p99<2ms",
+               "--expect",
+               "errors=0",
+               "--source",
+               "127.0.0.0/8",
+               "--shape",
+               "cuts",
+               "--slow",
+               "10%",
+               "--churners",
+               "0.25",
+               "--messages",
+               "9",
+               "--html",
+               "r.html",
+               "--pin",
+               "-q",
+               "--no-progress",
                "--json=out.json"},
               options) == -1);
   CHECK(options.connections == 2000);
@@ -100,7 +133,22 @@ TEST_CASE("every option reaches its place") {
   CHECK(options.connect_rate == 500);
   CHECK(options.timeout_ms == 2000);
   CHECK(options.backend == net::BackendKind::epoll);
-  CHECK(options.server_pid == 17);
+  CHECK(options.server_pid() == 17);
+  CHECK(options.drain_ns == 3 * second);
+  CHECK(options.fields ==
+        std::vector<std::pair<std::string, std::string>>{{"X-Token", "abc"}, {"X-More", ""}});
+  CHECK(options.origin == "http://o");
+  CHECK(options.subprotocols == std::vector<std::string>{"a", "b"});
+  CHECK(options.expectations.size() == 2);
+  CHECK_FALSE(options.sources.empty());
+  CHECK(options.shape == Shape::cuts);
+  CHECK(options.slow_share == doctest::Approx(0.1));
+  CHECK(options.churn_share == doctest::Approx(0.25));
+  CHECK(options.messages_per_connection == 9);
+  CHECK(options.html == "r.html");
+  CHECK(options.pin);
+  CHECK(options.quiet);
+  CHECK_FALSE(options.progress);
   CHECK(options.json == "out.json");
 }
 
@@ -109,6 +157,49 @@ TEST_CASE("--json alone does not take the URL for a file") {
   CHECK(parse({"--json", "ws://h:1/"}, options) == -1);
   CHECK(options.json == "-");
   CHECK(options.target.host == "h");
+}
+
+TEST_CASE("a rate makes an open loop, a count ends a run") {
+  Options rate;
+  CHECK(parse({"ws://h/", "-R", "10k", "--poisson"}, rate) == -1);
+  CHECK(rate.pace == Pace::poisson);
+  CHECK(rate.rate == 10'000);
+  Options each;
+  CHECK(parse({"ws://h/", "--rate-per-conn", "0.5", "-c", "100"}, each) == -1);
+  CHECK(each.pace == Pace::constant);
+  CHECK(each.rate == 50);
+  Options count;
+  CHECK(parse({"ws://h/", "-n", "20k"}, count) == -1);
+  CHECK(count.count == 20'000);
+  CHECK(count.warmup_ns == 0);
+  CHECK(count.duration_ns > 3600 * second);
+  Options both;
+  CHECK(parse({"ws://h/", "-n", "20k", "-d", "5s"}, both) == -1);
+  CHECK(both.duration_ns == 5 * second);
+}
+
+TEST_CASE("modes set what they need") {
+  Options handshake;
+  CHECK(parse({"ws://h/", "--mode", "handshake"}, handshake) == -1);
+  CHECK(handshake.mode == Mode::churn);
+  CHECK(handshake.messages_per_connection == 0);
+  Options hold;
+  CHECK(parse({"ws://h/", "--mode", "hold", "-c", "100", "--ping-every", "5s"}, hold) == -1);
+  CHECK(hold.rate == doctest::Approx(20));
+  CHECK(hold.pace == Pace::constant);
+  Options search;
+  CHECK(parse({"ws://h/", "--search", "1k-50k", "--expect", "p99<5ms"}, search) == -1);
+  CHECK(search.search_from == 1000);
+  CHECK(search.search_to == 50'000);
+  CHECK(search.open_loop());
+  Options against;
+  CHECK(parse({"ws://h/", "--against", "ws://i/", "--blocks", "4", "--server-pid", "1,2"}, against) == -1);
+  CHECK(against.against->host == "i");
+  CHECK(against.blocks == 4);
+  CHECK(against.server_pids == std::vector<int>{1, 2});
+  Options compare;
+  CHECK(parse({"--compare", "a.json", "b.json"}, compare) == -1);
+  CHECK(compare.compare == std::vector<std::string>{"a.json", "b.json"});
 }
 
 TEST_CASE("impossible options end with status 2") {
@@ -131,6 +222,35 @@ TEST_CASE("impossible options end with status 2") {
       {"ws://h/", "--server-pid", "0"},
       {"ws://h/", "--no-such-option"},
       {"ws://h/", "ws://i/"},
+      {"ws://h/", "-R", "0"},
+      {"ws://h/", "-R", "fast"},
+      {"ws://h/", "-R", "5", "--rate-per-conn", "5"},
+      {"ws://h/", "-R", "5", "-p", "2"},
+      {"ws://h/", "--poisson"},
+      {"ws://h/", "-n", "x"},
+      {"ws://h/", "--mode", "dance"},
+      {"ws://h/", "--mode", "ping", "-b", "126"},
+      {"ws://h/", "--mode", "ping", "--shape", "cuts"},
+      {"ws://h/", "--mode", "churn", "-R", "5"},
+      {"ws://h/", "--mode", "hold", "-R", "5"},
+      {"ws://h/", "--mode", "hold", "-n", "5"},
+      {"ws://h/", "--mode", "broadcast", "-t", "2"},
+      {"ws://h/", "--mode", "broadcast", "-c", "1"},
+      {"ws://h/", "--mode", "broadcast", "-b", "7"},
+      {"ws://h/", "--shape", "round"},
+      {"ws://h/", "--slow", "60%", "--churners", "40%"},
+      {"ws://h/", "--slow", "x"},
+      {"ws://h/", "-H", "no colon"},
+      {"ws://h/", "-H", "X: a\r\nY: b"},
+      {"ws://h/", "-f", "/nonexistent/file"},
+      {"ws://h/", "--source", "nowhere"},
+      {"ws://h/", "--expect", "p99"},
+      {"ws://h/", "--against", "http://i/"},
+      {"ws://h/", "--search", "1k-50k"},
+      {"ws://h/", "--search", "50k-1k", "--expect", "p99<1ms"},
+      {"ws://h/", "--search", "1k-2k", "--expect", "p99<1ms", "--against", "ws://i/"},
+      {"ws://h/", "--server-pid", "1,2"},
+      {"--compare", "a.json"},
   };
   for (const auto& arguments : wrong) {
     Options options;

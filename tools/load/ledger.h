@@ -7,8 +7,9 @@
 //
 // An echo of a later message than the oldest skips those between: they are missing, and either come late
 // (reordered) or never (lost). The last window() messages are remembered; a missing one that falls out of
-// them is lost. Invariant: sent() = right and reordered echoes + wrong ones that took a message's place +
-// lost + missing + in flight.
+// them is lost. The window grows with what is in flight, so that none of these ever falls out.
+// Invariant: sent() = right and reordered echoes + wrong ones that took a message's place + lost + missing + in
+// flight.
 #pragma once
 
 #include <algorithm>
@@ -57,28 +58,39 @@ class Ledger {
   struct Answer {
     Echo echo = Echo::right;
     std::uint64_t planned_ns = 0;  // when the answered message was to be sent; 0: none of ours was answered
+    std::uint64_t written_ns = 0;  // when it was handed to the kernel
     std::uint64_t sequence = 0;    // that message's number
     Origin origin = {};            // of a foreign message
   };
 
-  // `payloads` must outlive the ledger. At most `depth` messages will be in flight.
+  // `payloads` must outlive the ledger. About `depth` messages will be in flight.
   Ledger(const Payloads& payloads, std::uint32_t connection, unsigned depth)
-      : payloads_(&payloads), connection_(connection), planned_(std::bit_ceil(depth * std::size_t{2} + 14)) {}
+      : payloads_(&payloads), connection_(connection), times_(std::bit_ceil(depth * std::size_t{2} + 14)) {}
 
   std::uint32_t connection() const { return connection_; }
   std::uint64_t sent() const { return next_; }
   std::uint64_t in_flight() const { return next_ - oldest_; }
-  std::size_t window() const { return planned_.size(); }
+  std::size_t window() const { return times_.size(); }
 
   // Gives up the missing message whose place the next one takes: the time when it was planned, or 0 if there
   // is none.
-  std::uint64_t expire() { return std::exchange(planned(next_), 0); }
+  std::uint64_t expire() {
+    if (2 * in_flight() + 14 > window()) grow();
+    return std::exchange(times(next_).planned_ns, 0);
+  }
 
   // Notes that the next message is sent, with the time in nanoseconds (not 0) when that was planned; returns
   // its number. What is in its place must have been expired.
   std::uint64_t send(std::uint64_t planned_ns) {
-    planned(next_) = planned_ns;
+    times(next_) = {planned_ns, planned_ns};
     return next_++;
+  }
+
+  // Notes when the kernel got one of the last messages; returns when it was planned, 0 if it is answered already.
+  std::uint64_t written(std::uint64_t sequence, std::uint64_t written_ns) {
+    if (next_ - sequence > window()) return 0;
+    times(sequence).written_ns = written_ns;
+    return times(sequence).planned_ns;
   }
 
   // Notes what came back. A wrong echo takes the place of the oldest message in flight, which is not waited
@@ -98,18 +110,33 @@ class Ledger {
   // Gives up all messages that were not answered: calls `visit(planned_ns)` for each.
   template <class Visit>
   void give_up(Visit&& visit) {
-    for (std::uint64_t& planned_ns : planned_) {
-      if (planned_ns != 0) visit(std::exchange(planned_ns, 0));
+    for (Times& times : times_) {
+      if (times.planned_ns != 0) visit(std::exchange(times.planned_ns, 0));
     }
     oldest_ = next_;
   }
 
  private:
-  std::uint64_t& planned(std::uint64_t sequence) { return planned_[sequence & (planned_.size() - 1)]; }
+  struct Times {
+    std::uint64_t planned_ns = 0;  // 0: answered, or given up
+    std::uint64_t written_ns = 0;
+  };
+
+  Times& times(std::uint64_t sequence) { return times_[sequence & (times_.size() - 1)]; }
+
+  void grow() {
+    std::vector<Times> wider(2 * window());
+    for (std::uint64_t i = next_ - std::min<std::uint64_t>(next_, window()); i < next_; i++)
+      wider[i & (wider.size() - 1)] = times(i);
+    times_ = std::move(wider);
+  }
 
   Answer answer(Echo echo, std::uint64_t sequence) {
     if (sequence >= oldest_) oldest_ = sequence + 1;
-    return {.echo = echo, .planned_ns = std::exchange(planned(sequence), 0), .sequence = sequence};
+    const Times found = times(sequence);
+    times(sequence).planned_ns = 0;
+    return {
+        .echo = echo, .planned_ns = found.planned_ns, .written_ns = found.written_ns, .sequence = sequence};
   }
 
   Answer receive_irregular(Bytes payload) {
@@ -120,7 +147,7 @@ class Ledger {
     const std::uint64_t remembered = std::min<std::uint64_t>(next_, window());
     for (std::uint64_t sequence = oldest_; sequence-- > next_ - remembered;) {
       if (!payloads_->matches(payload, connection_, sequence)) continue;
-      return answer(planned(sequence) == 0 ? Echo::duplicated : Echo::reordered, sequence);
+      return answer(times(sequence).planned_ns == 0 ? Echo::duplicated : Echo::reordered, sequence);
     }
     const auto origin = payloads_->origin(payload);
     if (!origin) return receive_wrong(Echo::corrupt);
@@ -134,7 +161,7 @@ class Ledger {
   std::uint32_t connection_;
   std::uint64_t next_ = 0;
   std::uint64_t oldest_ = 0;
-  std::vector<std::uint64_t> planned_;  // by sequence; 0: answered, or given up
+  std::vector<Times> times_;  // by sequence
 };
 
 }  // namespace levada::load

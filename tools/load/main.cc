@@ -1,32 +1,163 @@
-// levada-load: loads a WebSocket echo server, checks every echo, and tells how fast it was.
+// levada-load: loads a WebSocket server, checks every echo, and tells how fast it was.
+#include <algorithm>
 #include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <optional>
 #include <string>
 
+#include <levada/tools/load/capsule.h>
+#include <levada/tools/load/controller.h>
+#include <levada/tools/load/exports.h>
+#include <levada/tools/load/html.h>
 #include <levada/tools/load/options.h>
+#include <levada/tools/load/processes.h>
+#include <levada/tools/load/progress.h>
 #include <levada/tools/load/report.h>
 #include <levada/tools/load/run.h>
+#include <levada/tools/load/search.h>
+#include <levada/tools/load/versus.h>
 
 namespace {
 
 using namespace levada::load;
 
+int fail(const std::string& why) {
+  std::fprintf(stderr, "levada-load: %s\n", why.c_str());
+  return 1;
+}
+
 bool write_file(const std::string& path, const std::string& text) {
-  std::FILE* file = std::fopen(path.c_str(), "w");
-  if (file == nullptr) return false;
-  const bool written = std::fputs(text.c_str(), file) >= 0;
-  return std::fclose(file) == 0 && written;
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  return static_cast<bool>(file);
+}
+
+// Whether the run had something to show for itself.
+bool did_something(const Options& options, const Result& result) {
+  if (options.mode == Mode::churn && options.messages_per_connection == 0) return result.handshakes > 0;
+  return result.verified > 0;
 }
 
 // Says on stderr what went wrong. Returns the exit status.
-int judge(const Result& result) {
+int judge(const Options& options, const Result& result) {
+  int status = result.errors.empty() ? 0 : 1;
   for (const auto& [kind, times] : result.errors) {
     const auto example = result.examples.find(kind);
     std::fprintf(stderr, "levada-load: %s: %llu%s%s\n", kind.c_str(), static_cast<unsigned long long>(times),
                  example == result.examples.end() ? "" : ", first: ",
                  example == result.examples.end() ? "" : example->second.c_str());
   }
-  if (result.verified == 0) std::fprintf(stderr, "levada-load: nothing was echoed\n");
-  return result.errors.empty() && result.verified > 0 ? 0 : 1;
+  if (!did_something(options, result)) status = fail("nothing was echoed");
+  for (const Expectation& expectation : options.expectations) {
+    if (!holds(expectation, result)) status = fail("expected " + explain(expectation, result));
+  }
+  return status;
+}
+
+// A text to standard output; JSON in its place, or to a file.
+int print(const Options& options, const std::string& text, const std::string& json) {
+  std::fputs(options.json == "-" ? json.c_str()
+             : options.quiet     ? text.substr(0, text.find('\n') + 1).c_str()
+                                 : text.c_str(),
+             stdout);
+  std::fflush(stdout);
+  if (options.json && options.json != "-" && !write_file(*options.json, json))
+    return fail("cannot write " + *options.json);
+  return 0;
+}
+
+// Writes all reports that were asked for.
+int report(const Options& options, const Result& result) {
+  const std::string capsule = options.json || !options.html.empty() ? write_capsule(options, result) : "";
+  const int printed = print(options, text_report(options, result), capsule);
+  int status = std::max(printed, judge(options, result));
+  if (!options.csv.empty() && !write_file(options.csv, write_csv(result)))
+    status = fail("cannot write " + options.csv);
+  if (!options.hgrm.empty() && !write_file(options.hgrm, write_hgrm(result.response)))
+    status = fail("cannot write " + options.hgrm);
+  if (!options.html.empty() && !write_file(options.html, html_report(options, result, capsule)))
+    status = fail("cannot write " + options.html);
+  return status;
+}
+
+int run_here(const Options& options) {
+  Result result;
+  std::string why;
+  {
+    Controller controller;
+    Progress progress(options);
+    const RunHooks hooks{{}, [&](const Second& second) { progress.second(second); }};
+    if (!run(options, controller, result, why, hooks)) return fail(why);
+  }
+  return report(options, result);
+}
+
+int run_in_processes(const Options& options) {
+  Result result;
+  std::string why;
+  if (!run_processes(options, result, why)) return fail(why);
+  return report(options, result);
+}
+
+// Makes one of several runs, in this process or in several.
+class Runner {
+ public:
+  explicit Runner(const Options& options) : progress_(options) {}
+
+  bool operator()(const Options& options, Result& result) {
+    runs_++;
+    progress_.label("run " + std::to_string(runs_));
+    const RunHooks hooks{{}, [&](const Second& second) { progress_.second(second); }};
+    if (options.processes > 1) return run_processes(options, result, why_);
+    Controller controller;
+    return run(options, controller, result, why_, hooks);
+  }
+  const std::string& why() const { return why_; }
+
+ private:
+  Progress progress_;
+  unsigned runs_ = 0;
+  std::string why_;
+};
+
+int run_against(const Options& options) {
+  Versus versus;
+  Runner runner(options);
+  if (!compare_servers(options, std::ref(runner), versus)) {
+    judge(options, versus.result_a);
+    judge(options, versus.result_b);
+    return fail(runner.why().empty() ? "the comparison ended early" : runner.why());
+  }
+  const int printed = print(options, text_report(options, versus), json_report(options, versus));
+  return std::max({printed, judge(options, versus.result_a), judge(options, versus.result_b)});
+}
+
+int run_search(const Options& options) {
+  Runner runner(options);
+  const Search search = search_rate(options, std::ref(runner));
+  if (!runner.why().empty()) return fail(runner.why());
+  if (search.trials.empty()) return fail("the search ended early");
+  const int printed = print(options, text_report(options, search), json_report(options, search));
+  return search.best > 0 ? printed : 1;
+}
+
+std::optional<Capsule> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string why = "cannot read it";
+  auto capsule = file ? read_capsule(text, why) : std::nullopt;
+  if (!capsule) fail(path + ": " + why);
+  return capsule;
+}
+
+int compare(const Options& options) {
+  const auto a = read_file(options.compare[0]), b = read_file(options.compare[1]);
+  if (!a || !b) return 1;
+  std::fputs(compare_capsules(*a, *b).c_str(), stdout);
+  return 0;
 }
 
 }  // namespace
@@ -35,19 +166,8 @@ int main(int argc, char** argv) {
   Options options;
   int status = 0;
   if (!parse_options(argc, argv, options, status)) return status;
-  Result result;
-  std::string why;
-  if (!run(options, result, why)) {
-    std::fprintf(stderr, "levada-load: %s\n", why.c_str());
-    return 1;
-  }
-  if (options.json != "-") std::fputs(text_report(options, result).c_str(), stdout);
-  if (options.json == "-") std::fputs(json_report(options, result).c_str(), stdout);
-  std::fflush(stdout);
-  status = judge(result);
-  if (options.json && options.json != "-" && !write_file(*options.json, json_report(options, result))) {
-    std::fprintf(stderr, "levada-load: cannot write %s\n", options.json->c_str());
-    return 1;
-  }
-  return status;
+  if (!options.compare.empty()) return compare(options);
+  if (options.against) return run_against(options);
+  if (options.search_to > 0) return run_search(options);
+  return options.processes > 1 ? run_in_processes(options) : run_here(options);
 }

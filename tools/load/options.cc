@@ -2,10 +2,9 @@
 
 #include <sys/resource.h>
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <cstdio>
-#include <utility>
+#include <fstream>
+#include <iterator>
 
 #include <CLI/CLI.hpp>
 
@@ -14,136 +13,344 @@
 namespace levada::load {
 namespace {
 
-using Unit = std::pair<std::string_view, double>;
-
-constexpr Unit size_units[] = {{"", 1},        {"k", 1e3},        {"M", 1e6},          {"G", 1e9},
-                               {"Ki", 1024.0}, {"Mi", 1048576.0}, {"Gi", 1073741824.0}};
-constexpr Unit time_units[] = {{"", 1e9},  {"ns", 1},   {"us", 1e3},  {"ms", 1e6},
-                               {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
-
-// A number and one of the units; at most `limit`.
-template <std::size_t Count>
-std::optional<std::uint64_t> parse_number(std::string_view text, const Unit (&units)[Count], double limit) {
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-  if (error != std::errc{} || number < 0) return std::nullopt;
-  const std::string_view unit(at, static_cast<std::size_t>(end - at));
-  const auto* found =
-      std::find_if(std::begin(units), std::end(units), [&](const Unit& u) { return u.first == unit; });
-  if (found == std::end(units)) return std::nullopt;
-  const double value = std::round(number * found->second);
-  if (!(value <= limit)) return std::nullopt;
-  return static_cast<std::uint64_t>(value);
-}
+constexpr std::uint64_t second = 1'000'000'000;
+constexpr std::uint64_t forever = 1000 * 3600 * second;
 
 // What was given as text and is checked after the parser.
 struct Texts {
-  std::string url, bytes = "16", duration = "10s", warmup, timeout = "10s", backend = "auto",
-                   connections = "50", json;
+  std::string url, bytes = "16", duration = "10s", warmup, drain = "2s", timeout = "10s", backend = "auto",
+                   connections = "50", mode = "echo", shape = "whole", count = "0", rate, rate_per_conn,
+                   connect_rate, ping_every = "10s", slow, churners, against, search, sources, file, json;
+  std::vector<std::string> fields, expectations;
+  std::vector<int> pids;
+  std::vector<std::string> compare;
+  bool poisson = false;
 };
 
 constexpr const char* help_text =
-    R"(Loads a WebSocket echo server, checks every echo, and tells how fast it was.
-
-  levada-load URL [OPTIONS]      URL: ws://HOST[:PORT][/PATH] or ws+unix:/SOCKET[:/PATH]
-
-  -c, --connections N    connections (50)
-  -d, --duration TIME    how long to measure (10s)
-  -b, --bytes SIZE       size of a message (16)
-  -p, --depth N          messages in flight on each connection (1)
-  -t, --threads N        threads, each with a reactor (1)
-      --text             text messages instead of binary
-      --warmup TIME      load that is not measured, before (a tenth of the duration, at most 1s)
-      --connect-rate N   new connections per second (no limit)
-      --timeout TIME     for a connection and its handshake (10s)
-      --seed N           of the payloads (1)
-      --backend KIND     auto, epoll or io_uring (auto)
-      --server-pid PID   look at this process too: its CPU time and memory
-      --json[=FILE]      print the result as JSON; with FILE, write it there and print the text
-  -h, --help             this text
-
-SIZE: 512, 10k (10000), 16Ki (16384), 1M, 1Mi. TIME: 100ms, 30s, 2m; a number alone is seconds.
-Ctrl-C ends a run early. Exit status: 0; 1: errors, or nothing was echoed; 2: wrong usage.
+    R"(levada-load URL [OPTIONS]        loads a WebSocket server, checks every echo, tells how fast it was
+levada-load --compare A.json B.json               URL: ws://HOST[:PORT][/PATH], ws+unix:/SOCKET[:/PATH]
+Load
+ -c, --connections N  connections (50)            -d, --duration TIME  how long to measure (10s)
+ -p, --depth N   closed loop: in flight each (1)  -n, --count N        end after this many messages
+ -R, --rate N    open loop: messages/s in all         --rate-per-conn N   or of each connection
+     --poisson   open loop at random times            --warmup TIME    not measured (d/10, at most 1s)
+ -t, --threads N     threads (1), --pin to CPUs       --processes N    processes (1)
+     --connect-rate N  new connections/s              --source NET     local addresses, 127.0.0.0/8
+Messages
+ -b, --bytes SIZE    of a message (16)            -m TEXT, -f FILE     this message
+     --text      instead of binary                    --shape KIND     whole fragments control bytes
+     --seed N    of payloads and schedules (1)                         cuts mix
+Modes
+     --mode MODE     echo, ping, broadcast, handshake, churn (--messages N each), hold (--ping-every TIME)
+     --slow SHARE, --churners SHARE     of the connections read slowly; come and go
+     --against URL [--blocks N]         A B B A: which one is faster, with a confidence interval
+     --search FROM-TO                   the highest rate that keeps every --expect
+Request: -H 'NAME: VALUE', --origin O, --subprotocol P, --timeout TIME (10s), --drain TIME (2s)
+Reports: --json[=FILE], --html FILE, --csv FILE, --hgrm FILE, -q, --no-progress, --server-pid PID[,PID]
+     --expect 'p99<2ms'   (any number of these) exit status 1 if not; also errors=0, lag.p99<1ms, rate>5k
+SIZE 512 10k 16Ki 1M. TIME 100ms 30s 2m. --backend auto, epoll, io_uring. More: man levada-load
+Exit status: 0; 1: errors, nothing echoed, an expectation missed; 2: wrong usage. Ctrl-C ends a run early.
 )";
+
+void describe_load(CLI::App& app, Options& options, Texts& texts) {
+  app.add_option("URL", texts.url);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  app.add_option("-c,--connections", texts.connections);
+  app.add_option("-d,--duration", texts.duration);
+  app.add_option("-p,--depth", options.depth)->check(CLI::Range(1u, 1u << 20));
+  app.add_option("-n,--count", texts.count);
+  app.add_option("-R,--rate", texts.rate);
+  app.add_option("--rate-per-conn", texts.rate_per_conn);
+  app.add_flag("--poisson", texts.poisson);
+  app.add_option("--warmup", texts.warmup);
+  app.add_option("-t,--threads", options.threads)->check(CLI::Range(1, 1024));
+  app.add_flag("--pin", options.pin);
+  app.add_option("--processes", options.processes)->check(CLI::Range(1, 1024));
+  app.add_option("--connect-rate", texts.connect_rate);
+  app.add_option("--source", texts.sources);
+  app.add_option("-b,--bytes", texts.bytes);
+  app.add_option("-m,--message", options.literal);
+  app.add_option("-f,--file", texts.file);
+  app.add_flag("--text", options.text);
+  app.add_option("--shape", texts.shape);
+  app.add_option("--seed", options.seed);
+  app.add_option("--mode", texts.mode);
+  app.add_option("--messages", options.messages_per_connection)->check(CLI::Range(std::uint64_t{1}, forever));
+  app.add_option("--ping-every", texts.ping_every);
+  app.add_option("--slow", texts.slow);
+  app.add_option("--churners", texts.churners);
+  app.add_option("--against", texts.against);
+  app.add_option("--blocks", options.blocks)->check(CLI::Range(2u, 10'000u));
+  app.add_option("--search", texts.search);
+}
+
+void describe_reports(CLI::App& app, Options& options, Texts& texts) {
+  app.add_option("--origin", options.origin);
+  app.add_option("--timeout", texts.timeout);
+  app.add_option("--drain", texts.drain);
+  app.add_option("--backend", texts.backend);
+  app.add_flag("--json{-}", texts.json);
+  app.add_option("--html", options.html);
+  app.add_option("--csv", options.csv);
+  app.add_option("--hgrm", options.hgrm);
+  app.add_flag("-q,--quiet", options.quiet);
+  app.add_flag("!--no-progress", options.progress);
+  app.add_option("--server-pid", texts.pids)->delimiter(',')->check(CLI::Range(1, 1 << 30));
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("-H,--header", texts.fields)->expected(1);
+  app.add_option("--subprotocol", options.subprotocols)->expected(1);
+  app.add_option("--expect", texts.expectations)->expected(1);
+  app.add_option("--compare", texts.compare)->expected(2);
+}
 
 void describe(CLI::App& app, Options& options, Texts& texts) {
   app.formatter_fn(
       [](const CLI::App*, const std::string&, CLI::AppFormatMode) { return std::string(help_text); });
-  app.add_option("URL", texts.url)->required();
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  app.add_option("-c,--connections", texts.connections);
-  app.add_option("-d,--duration", texts.duration);
-  app.add_option("-b,--bytes", texts.bytes);
-  app.add_option("-p,--depth", options.depth)->check(CLI::Range(1u, 1u << 20));
-  app.add_option("-t,--threads", options.threads)->check(CLI::Range(1, 1024));
-  app.add_flag("--text", options.text);
-  app.add_option("--warmup", texts.warmup);
-  app.add_option("--connect-rate", options.connect_rate)->check(CLI::Range(0.0, 1e9));
-  app.add_option("--timeout", texts.timeout);
-  app.add_option("--seed", options.seed);
-  app.add_option("--backend", texts.backend)->check(CLI::IsMember({"auto", "epoll", "io_uring"}));
-  app.add_option("--server-pid", options.server_pid)->check(CLI::Range(1, 1 << 30));
-  app.add_flag("--json{-}", texts.json);
+  describe_load(app, options, texts);
+  describe_reports(app, options, texts);
 }
 
-// The descriptors that the connections need, and some for the rest of the program.
-bool raise_descriptor_limit(std::uint64_t wanted, std::uint64_t& limit) {
-  rlimit current{};
-  getrlimit(RLIMIT_NOFILE, &current);
-  if (current.rlim_cur < wanted) {
-    current.rlim_cur = std::min<rlim_t>(current.rlim_max, wanted);
-    setrlimit(RLIMIT_NOFILE, &current);
-    getrlimit(RLIMIT_NOFILE, &current);
+// Sets `out` to what a name stands for.
+template <class Value>
+std::string choose(const char* option, const std::string& name,
+                   const std::vector<std::pair<std::string, Value>>& values, Value& out) {
+  std::string known;
+  for (const auto& [each, value] : values) {
+    if (each == name) {
+      out = value;
+      return {};
+    }
+    known += (known.empty() ? "" : ", ") + each;
   }
-  limit = current.rlim_cur;
-  return limit >= wanted;
+  return std::string(option) + ": one of " + known;
 }
 
-std::string check(const Texts& texts, Options& options) {
-  constexpr std::uint64_t max_bytes = std::uint64_t{1} << 30;
-  constexpr std::uint64_t second = 1'000'000'000;
-  std::string why;
-  if (!parse_target(texts.url, options.target, why)) return why;
-  const auto connections = parse_size(texts.connections);
-  if (!connections || *connections == 0 || *connections > Payloads::max_connections) {
-    return "--connections: a number from 1 to " + std::to_string(Payloads::max_connections);
+std::string choose_names(const Texts& texts, Options& options) {
+  std::string why = choose<net::BackendKind>("--backend", texts.backend,
+                                             {{"auto", net::BackendKind::automatic},
+                                              {"epoll", net::BackendKind::epoll},
+                                              {"io_uring", net::BackendKind::io_uring}},
+                                             options.backend);
+  if (why.empty()) {
+    why = choose<Mode>("--mode", texts.mode,
+                       {{"echo", Mode::echo},
+                        {"ping", Mode::ping},
+                        {"broadcast", Mode::broadcast},
+                        {"handshake", Mode::churn},
+                        {"churn", Mode::churn},
+                        {"hold", Mode::hold}},
+                       options.mode);
   }
-  options.connections = static_cast<std::uint32_t>(*connections);
-  const auto bytes = parse_size(texts.bytes);
-  if (!bytes || *bytes > max_bytes) return "--bytes: a size from 0 to 1Gi, for example 512, 10k or 16Ki";
-  options.bytes = *bytes;
+  if (texts.mode == "handshake") options.messages_per_connection = 0;
+  if (!why.empty()) return why;
+  return choose<Shape>("--shape", texts.shape,
+                       {{"whole", Shape::whole},
+                        {"fragments", Shape::fragments},
+                        {"control", Shape::control},
+                        {"bytes", Shape::bytes},
+                        {"cuts", Shape::cuts},
+                        {"mix", Shape::mix}},
+                       options.shape);
+}
+
+std::string check_times(const Texts& texts, Options& options, bool duration_given) {
+  const auto count = parse_size(texts.count);
+  if (!count) return "--count: a number, for example 20k";
+  options.count = *count;
   const auto duration = parse_duration(texts.duration);
   if (!duration || *duration < 1'000'000)
     return "--duration: a time of at least 1ms, for example 30s or 100ms";
-  options.duration_ns = *duration;
-  const auto warmup = texts.warmup.empty() ? std::min(*duration / 10, second) : parse_duration(texts.warmup);
+  options.duration_ns = options.count > 0 && !duration_given ? forever : *duration;
+  // A count is of everything that is sent, so nothing of it is warm-up.
+  const std::uint64_t usual = options.count > 0 ? 0 : std::min(options.duration_ns / 10, second);
+  const auto warmup = texts.warmup.empty() ? usual : parse_duration(texts.warmup);
   if (!warmup) return "--warmup: a time, for example 1s or 0";
   options.warmup_ns = *warmup;
+  const auto drain = parse_duration(texts.drain);
+  if (!drain || *drain > 3600 * second) return "--drain: a time of at most 1h";
+  options.drain_ns = *drain;
   const auto timeout = parse_duration(texts.timeout);
   if (!timeout || *timeout < 1'000'000 || *timeout > 3600 * second) return "--timeout: a time from 1ms to 1h";
   options.timeout_ms = static_cast<std::uint32_t>(*timeout / 1'000'000);
-  if (static_cast<std::uint32_t>(options.threads) > options.connections) {
-    return "--threads: more threads than connections";
+  return {};
+}
+
+// A rate per second; 0 without a text. Below 0 if it is none.
+double rate_of(const std::string& text) {
+  return text.empty() ? 0 : parse_rate(text).value_or(-1);
+}
+
+std::string check_rates(const Texts& texts, Options& options, bool depth_given) {
+  const double rate = rate_of(texts.rate), each = rate_of(texts.rate_per_conn);
+  options.connect_rate = rate_of(texts.connect_rate);
+  if (rate < 0) return "--rate: messages per second, for example 10k";
+  if (each < 0) return "--rate-per-conn: messages per second, for example 0.5";
+  if (options.connect_rate < 0) return "--connect-rate: connections per second, for example 500";
+  if (rate > 0 && each > 0) return "--rate and --rate-per-conn say the same thing: give one of them";
+  options.rate = rate > 0 ? rate : each * options.connections;
+  const bool open = options.rate > 0 || !texts.search.empty();
+  if (open && depth_given) return "--depth is of a closed loop, --rate of an open one: give one of them";
+  if (texts.poisson && !open) return "--poisson needs a --rate";
+  options.pace = !open ? Pace::closed : texts.poisson ? Pace::poisson : Pace::constant;
+  return {};
+}
+
+std::string check_hold(const Texts& texts, Options& options) {
+  const auto every = parse_duration(texts.ping_every);
+  if (!every || *every < 1'000'000) return "--ping-every: a time of at least 1ms";
+  if (options.open_loop()) return "--mode hold: its rate is --ping-every";
+  if (options.count > 0) return "--mode hold ends after its --duration, not a --count";
+  options.pace = Pace::constant;
+  options.rate = static_cast<double>(options.connections) * 1e9 / static_cast<double>(*every);
+  if (options.bytes > 125) return "--mode hold: --bytes of a ping are at most 125";
+  return {};
+}
+
+std::string check_mode(const Texts& texts, Options& options) {
+  const bool plain = options.slow_share == 0 && options.churn_share == 0 && options.shape == Shape::whole;
+  if (options.mode != Mode::echo && !plain)
+    return "--slow, --churners and --shape are for echoes: --mode echo";
+  if (options.mode == Mode::ping && options.bytes > 125) return "--mode ping: --bytes are at most 125";
+  if (options.mode == Mode::hold) return check_hold(texts, options);
+  if (options.mode == Mode::churn && options.open_loop())
+    return "--mode " + texts.mode + ": its rate is --connect-rate";
+  if (options.mode != Mode::broadcast) return {};
+  if (options.threads > 1 || options.processes > 1)
+    return "--mode broadcast has one thread, so that all times are of one clock";
+  if (options.connections < 2) return "--mode broadcast: at least 2 connections";
+  if (options.bytes < Payloads::stamp_bytes || options.literal)
+    return "--mode broadcast: messages of at least 8 generated bytes, to know one from the other";
+  return {};
+}
+
+std::string check_series(const Texts& texts, Options& options) {
+  std::string why;
+  if (!texts.against.empty()) {
+    Target other;
+    if (!parse_target(texts.against, other, why)) return "--against: " + why;
+    options.against = other;
+    if (!texts.search.empty()) return "--against and --search: give one of them";
   }
-  constexpr std::uint64_t own_descriptors = 32;
-  std::uint64_t limit = 0;
-  if (!raise_descriptor_limit(*connections + own_descriptors + 8u * static_cast<unsigned>(options.threads),
-                              limit)) {
-    return "--connections: the limit of open files (ulimit -n) is " + std::to_string(limit);
+  if (options.server_pids.size() > (options.against ? 2u : 1u)) return "--server-pid: one for each URL";
+  if (texts.search.empty()) return {};
+  const std::size_t dash = texts.search.find('-');
+  options.search_from = rate_of(texts.search.substr(0, dash));
+  options.search_to = dash == std::string::npos ? -1 : rate_of(texts.search.substr(dash + 1));
+  if (!(options.search_from > 0 && options.search_to > options.search_from))
+    return "--search: two rates, for example 1k-200k";
+  if (options.expectations.empty()) return "--search needs an --expect, for example 'p99<5ms'";
+  if (options.rate > 0) return "--search finds the rate: give no --rate";
+  if (options.mode != Mode::echo && options.mode != Mode::ping) return "--search is for --mode echo and ping";
+  return {};
+}
+
+std::string check_message(const Texts& texts, Options& options) {
+  constexpr std::uint64_t max_bytes = std::uint64_t{1} << 30;
+  const auto bytes = parse_size(texts.bytes);
+  if (!bytes || *bytes > max_bytes) return "--bytes: a size from 0 to 1Gi, for example 512, 10k or 16Ki";
+  options.bytes = *bytes;
+  if (!texts.file.empty()) {
+    std::ifstream file(texts.file, std::ios::binary);
+    options.literal.emplace(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    if (!file) return "--file: cannot read " + texts.file;
+  }
+  if (options.literal) options.bytes = options.literal->size();
+  return options.bytes > max_bytes ? "the message is longer than 1Gi" : "";
+}
+
+std::string check_request(const Texts& texts, Options& options) {
+  for (const std::string& field : texts.fields) {
+    const std::size_t colon = field.find(':');
+    if (colon == std::string::npos || colon == 0 || field.find_first_of("\r\n") != std::string::npos)
+      return "--header: 'NAME: VALUE'";
+    const std::size_t value = field.find_first_not_of(' ', colon + 1);
+    options.fields.emplace_back(field.substr(0, colon),
+                                value == std::string::npos ? "" : field.substr(value));
+  }
+  std::string why;
+  if (!texts.sources.empty() && !options.sources.parse(texts.sources, why)) return "--source: " + why;
+  for (const std::string& text : texts.expectations) {
+    const auto expectation = parse_expectation(text, why);
+    if (!expectation) return "--expect: " + why;
+    options.expectations.push_back(*expectation);
   }
   return {};
 }
 
-}  // namespace
-
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-  if (text.ends_with('B')) text.remove_suffix(1);
-  return parse_number(text, size_units, 9.2e18);
+std::string check_shares(const Texts& texts, Options& options) {
+  const auto slow = texts.slow.empty() ? 0.0 : parse_share(texts.slow);
+  const auto churners = texts.churners.empty() ? 0.0 : parse_share(texts.churners);
+  if (!slow) return "--slow: a share, for example 10%";
+  if (!churners) return "--churners: a share, for example 10%";
+  options.slow_share = *slow;
+  options.churn_share = *churners;
+  return *slow + *churners < 1 ? "" : "--slow and --churners: somebody has to be left to measure";
 }
 
-std::optional<std::uint64_t> parse_duration(std::string_view text) {
-  return parse_number(text, time_units, 1000 * 3600e9);
+// The descriptors that the connections of a process need, and some for the rest of the program.
+std::string raise_descriptor_limit(const Options& options) {
+  const auto processes = static_cast<std::uint32_t>(options.processes);
+  const std::uint64_t wanted =
+      (options.connections + processes - 1) / processes + 32u + 8u * static_cast<unsigned>(options.threads);
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur < wanted) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, wanted);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur >= wanted) return {};
+  return "--connections: the limit of open files (ulimit -n) is " + std::to_string(limit.rlim_cur) +
+         " in each process; see --processes";
+}
+
+std::string check_connections(const Texts& texts, Options& options) {
+  const auto connections = parse_size(texts.connections);
+  if (!connections || *connections == 0 || *connections > Payloads::max_connections) {
+    return "--connections: a number from 1 to " + std::to_string(Payloads::max_connections);
+  }
+  options.connections = options.all_connections = static_cast<std::uint32_t>(*connections);
+  if (static_cast<std::uint32_t>(options.threads * options.processes) > options.connections) {
+    return "--threads: more threads than connections";
+  }
+  return raise_descriptor_limit(options);
+}
+
+std::string check(const CLI::App& app, const Texts& texts, Options& options) {
+  options.compare = texts.compare;
+  options.server_pids = texts.pids;
+  if (!options.compare.empty()) return options.compare.size() == 2 ? "" : "--compare: two files";
+  std::string why;
+  if (texts.url.empty()) return "a URL is needed; see --help";
+  if (!parse_target(texts.url, options.target, why)) return why;
+  why = check_connections(texts, options);
+  if (why.empty()) why = check_message(texts, options);
+  if (why.empty()) why = choose_names(texts, options);
+  if (why.empty()) why = check_times(texts, options, app.count("--duration") > 0);
+  if (why.empty()) why = check_shares(texts, options);
+  if (why.empty()) why = check_rates(texts, options, app.count("--depth") > 0);
+  if (why.empty()) why = check_mode(texts, options);
+  if (why.empty()) why = check_request(texts, options);
+  if (why.empty()) why = check_series(texts, options);
+  return why;
+}
+
+}  // namespace
+
+const char* to_string(Mode mode) {
+  constexpr const char* names[] = {"echo", "ping", "broadcast", "churn", "hold"};
+  return names[static_cast<std::size_t>(mode)];
+}
+
+const char* to_string(Pace pace) {
+  constexpr const char* names[] = {"closed", "constant", "poisson"};
+  return names[static_cast<std::size_t>(pace)];
+}
+
+const char* to_string(Shape shape) {
+  constexpr const char* names[] = {"whole", "fragments", "control", "bytes", "cuts", "mix"};
+  return names[static_cast<std::size_t>(shape)];
 }
 
 bool parse_options(int argc, const char* const* argv, Options& options, int& status) {
@@ -156,13 +363,11 @@ bool parse_options(int argc, const char* const* argv, Options& options, int& sta
     status = app.exit(error) == 0 ? 0 : 2;
     return false;
   }
-  if (const std::string why = check(texts, options); !why.empty()) {
+  if (const std::string why = check(app, texts, options); !why.empty()) {
     std::fprintf(stderr, "levada-load: %s\n", why.c_str());
     status = 2;
     return false;
   }
-  if (texts.backend == "epoll") options.backend = net::BackendKind::epoll;
-  if (texts.backend == "io_uring") options.backend = net::BackendKind::io_uring;
   if (app.count("--json") > 0) options.json = texts.json;
   return true;
 }

@@ -1,40 +1,102 @@
-// Options: what the command line asks for.
+// Options: what the command line asks for, read and checked before anything begins.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include <levada/net/backend.h>
+#include <levada/tools/load/expect.h>
+#include <levada/tools/load/sources.h>
 #include <levada/tools/load/target.h>
+#include <levada/tools/load/units.h>
 
 namespace levada::load {
 
+enum class Mode : std::uint8_t {
+  echo,       // messages that come back
+  ping,       // pings, answered by pongs
+  broadcast,  // the first connection's messages come to all others
+  churn,      // connect, some messages, close, again; without messages it is the handshake that is measured
+  hold,       // many quiet connections, pinged now and then; an echo on each at the end
+};
+const char* to_string(Mode mode);
+
+enum class Pace : std::uint8_t { closed, constant, poisson };
+const char* to_string(Pace pace);
+
+// How a message is put on the wire.
+enum class Shape : std::uint8_t {
+  whole,      // one frame
+  fragments,  // 2 to 5 frames, cut at random
+  control,    // fragments with a ping between each two
+  bytes,      // each byte a write of its own
+  cuts,       // two writes, cut behind each byte in turn
+  mix,        // all of these in turn
+};
+const char* to_string(Shape shape);
+
 struct Options {
   Target target;
+  Mode mode = Mode::echo;
   std::uint32_t connections = 50;
   int threads = 1;
-  unsigned depth = 1;        // messages in flight on each connection
+  int processes = 1;
+  bool pin = false;
+  net::BackendKind backend = net::BackendKind::automatic;
+
+  // What is sent.
   std::uint64_t bytes = 16;  // of a message's payload
   bool text = false;
+  std::optional<std::string> literal;  // this one message, in place of generated ones
+  Shape shape = Shape::whole;
+  std::uint64_t seed = 1;
+
+  // When.
+  Pace pace = Pace::closed;
+  unsigned depth = 1;                         // closed loop: messages in flight on each connection
+  double rate = 0;                            // open loop: messages per second of all connections together
+  std::uint64_t count = 0;                    // messages in all; 0: until the time is over
+  double connect_rate = 0;                    // new connections per second; 0: as fast as they are taken
+  std::uint64_t messages_per_connection = 1;  // of a churner
+  double slow_share = 0;                      // connections that read slowly
+  double churn_share = 0;                     // connections that come and go
   std::uint64_t duration_ns = 0;
   std::uint64_t warmup_ns = 0;
-  std::uint64_t seed = 1;
-  double connect_rate = 0;            // new connections per second; 0: as fast as they are taken
+  std::uint64_t drain_ns = 0;
   std::uint32_t timeout_ms = 10'000;  // for a connection and its handshake
-  net::BackendKind backend = net::BackendKind::automatic;
-  int server_pid = 0;               // 0: not sampled
+
+  // The request.
+  std::vector<std::pair<std::string, std::string>> fields;
+  std::string origin;
+  std::vector<std::string> subprotocols;
+  Sources sources;
+
+  // What is looked at, and what comes out.
+  std::vector<int> server_pids;  // the servers': one for each URL
+  std::vector<Expectation> expectations;
   std::optional<std::string> json;  // the file; "-": standard output, instead of the text report
+  std::string csv, hgrm, html;      // files; empty: not written
+  bool quiet = false;
+  bool progress = true;
+
+  // Several runs.
+  std::optional<Target> against;  // the other server, B
+  unsigned blocks = 8;            // A B B A, this many times
+  double search_from = 0;         // the lowest and the highest rate to look between
+  double search_to = 0;
+  std::vector<std::string> compare;  // two capsules; nothing is run
+
+  // A process's share of the whole.
+  std::uint32_t first_connection = 0;
+  std::uint32_t all_connections = 0;
+
+  int server_pid() const { return server_pids.empty() ? 0 : server_pids.front(); }
+  bool open_loop() const { return pace != Pace::closed; }
 };
-
-// "10k" is 10 000 and "16Ki" 16 384; also M, Mi, G, Gi, and a B behind. nullopt: it is not a size, or beyond
-// 2^63.
-std::optional<std::uint64_t> parse_size(std::string_view text);
-
-// "30s", "100ms", "1.5m": ns, us, ms, s, m, h; without a unit seconds. Returns nanoseconds, at most 1000
-// hours.
-std::optional<std::uint64_t> parse_duration(std::string_view text);
 
 // Reads the command line. When the program is to end now (help, or an error, which has been printed) it
 // returns false and sets `status`: 0 or 2.

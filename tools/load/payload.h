@@ -8,6 +8,8 @@
 // So a message can be written and checked at the speed of a comparison, and a stray one tells whose it is.
 // All bytes are printable ASCII: the same messages serve for text and binary.
 //
+// With a literal every message is that text: then what is not told apart by its bytes is not told apart.
+//
 // A message shorter than the stamp has its first bytes, which hold the sequence's low bits: what cannot be
 // told apart in n bytes is not told apart, and empty messages are only counted. Immutable once built; any
 // thread.
@@ -19,6 +21,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include <levada/core/bytes.h>
@@ -50,6 +53,12 @@ class Payloads {
     for (std::uint8_t& byte : pool_) byte = static_cast<std::uint8_t>(first_char + (random.next() & 63));
   }
 
+  // Every message is `literal`.
+  explicit Payloads(std::string_view literal)
+      : bytes_(literal.size()), body_bytes_(literal.size()), connections_(0), literal_(true) {
+    pool_.assign(literal.begin(), literal.end());
+  }
+
   std::size_t bytes() const { return bytes_; }
   std::size_t stamp_size() const { return bytes_ - body_bytes_; }
 
@@ -61,6 +70,7 @@ class Payloads {
 
   // Lives as long as this object.
   Bytes body(std::uint32_t connection, std::uint64_t sequence) const {
+    if (literal_) return {pool_.data(), body_bytes_};
     const std::uint64_t mixed =
         (sequence & sequence_mask) * 0x9E3779B97F4A7C15u + connection * std::uint64_t{0xBF58476D1CE4E5B9u};
     return {pool_.data() + (mixed >> 52), body_bytes_};
@@ -69,6 +79,7 @@ class Payloads {
   // Whether these are the bytes of that message.
   bool matches(Bytes payload, std::uint32_t connection, std::uint64_t sequence) const {
     if (payload.size() != bytes_) return false;
+    if (literal_) return payload.empty() || std::memcmp(payload.data(), pool_.data(), bytes_) == 0;
     const Stamp expected = stamp(connection, sequence);
     if (bytes_ < stamp_bytes)
       return payload.empty() || std::memcmp(payload.data(), expected.data(), bytes_) == 0;
@@ -78,7 +89,7 @@ class Payloads {
 
   // Whose message this is, if it is one of ours in every byte.
   std::optional<Origin> origin(Bytes payload) const {
-    if (payload.size() != bytes_ || bytes_ < stamp_bytes) return std::nullopt;
+    if (payload.size() != bytes_ || bytes_ < stamp_bytes || literal_) return std::nullopt;
     std::uint64_t lanes;
     std::memcpy(&lanes, payload.data(), sizeof lanes);
     const std::uint64_t number = gather(little_endian(lanes) - all_first_chars);
@@ -118,6 +129,7 @@ class Payloads {
   std::size_t bytes_;
   std::size_t body_bytes_;
   std::uint32_t connections_;
+  bool literal_ = false;
   std::uint32_t connection_key_ = 0;
   std::uint64_t sequence_key_ = 0;
   std::vector<std::uint8_t> pool_;

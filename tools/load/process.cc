@@ -1,5 +1,6 @@
 #include <levada/tools/load/process.h>
 
+#include <unistd.h>
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -27,13 +28,25 @@ ThreadUse use_between(const ThreadTime& begin, const ThreadTime& end, double sec
 
 bool Process::open(int pid) {
   pid_ = pid;
-  return clock_getcpuclockid(pid, &clock_) == 0;
+  if (clock_getcpuclockid(pid, &clock_) != 0) return false;
+  pss_before_bytes_ = pss_bytes();
+  return true;
 }
 
 void Process::begin() {
   if (pid_ == 0) return;
   begin_ns_ = cpu_ns();
   begin_threads_ = thread_times();
+  last_ns_ = begin_ns_.value_or(0);
+}
+
+void Process::second(double at_s) {
+  const auto now_ns = begin_ns_ ? cpu_ns() : std::nullopt;
+  if (!now_ns || at_s <= last_at_s_) return;
+  seconds_.push_back(
+      {at_s, static_cast<double>(*now_ns - last_ns_) / 1e9 / (at_s - last_at_s_), rss_bytes()});
+  last_ns_ = *now_ns;
+  last_at_s_ = at_s;
 }
 
 std::optional<ServerSample> Process::end(double seconds) const {
@@ -43,6 +56,8 @@ std::optional<ServerSample> Process::end(double seconds) const {
   sample.cpu_s = static_cast<double>(*end_ns - *begin_ns_) / 1e9;
   sample.busiest = busiest(seconds);
   sample.pss_bytes = pss_bytes();
+  sample.pss_before_bytes = pss_before_bytes_;
+  sample.seconds = seconds_;
   return sample;
 }
 
@@ -80,6 +95,12 @@ std::optional<std::uint64_t> Process::pss_bytes() const {
     if (word == "Pss:" && file >> kibibytes) return kibibytes * 1024;
   }
   return std::nullopt;
+}
+
+std::uint64_t Process::rss_bytes() const {
+  std::uint64_t size = 0, resident = 0;
+  std::ifstream("/proc/" + std::to_string(pid_) + "/statm") >> size >> resident;
+  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace levada::load

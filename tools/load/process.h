@@ -1,4 +1,7 @@
 // Process: CPU time and memory of another process, as the kernel shows them.
+//
+// Model: open() before the first connection looks at its memory; begin() and end() mark the measured time, and second()
+// in between makes a series.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <levada/tools/load/result.h>
 
@@ -25,8 +29,9 @@ class Process {
   // Whether there is such a process; with 0 there is nothing to measure.
   bool open(int pid);
 
-  // Both ends of the measured time, `seconds` long.
+  // Both ends of the measured time, `seconds` long, and `at_s` seconds after its beginning.
   void begin();
+  void second(double at_s);
   std::optional<ServerSample> end(double seconds) const;
 
  private:
@@ -35,10 +40,15 @@ class Process {
   std::map<std::string, ThreadTime> thread_times() const;
   ThreadUse busiest(double seconds) const;
   std::optional<std::uint64_t> pss_bytes() const;
+  std::uint64_t rss_bytes() const;
 
   int pid_ = 0;
   clockid_t clock_ = 0;
   std::optional<std::uint64_t> begin_ns_;
+  std::optional<std::uint64_t> pss_before_bytes_;
+  std::vector<ServerSecond> seconds_;
+  std::uint64_t last_ns_ = 0;
+  double last_at_s_ = 0;
   std::map<std::string, ThreadTime> begin_threads_;
 };
 

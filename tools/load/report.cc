@@ -1,82 +1,64 @@
 #include <levada/tools/load/report.h>
 
 #include <cmath>
-#include <cstdio>
-#include <utility>
 
-#include <nlohmann/json.hpp>
+#include <levada/tools/load/percentiles.h>
+#include <levada/tools/load/units.h>
+#include <levada/tools/load/verdict.h>
 
 namespace levada::load {
 namespace {
 
-struct Percentile {
-  const char* key;   // in JSON
-  const char* name;  // in text
-  double percent;
-};
-constexpr Percentile percentiles[] = {
-    {"p50", "p50", 50},       {"p75", "p75", 75},          {"p90", "p90", 90}, {"p99", "p99", 99},
-    {"p99_9", "p99.9", 99.9}, {"p99_99", "p99.99", 99.99}, {"max", "max", 100}};
+std::string per_second(double rate) {
+  return rate < 10 ? fixed(rate, 2) : grouped(static_cast<std::uint64_t>(std::llround(rate)));
+}
 
-template <class... Values>
-std::string format(const char* pattern, Values... values) {
-  char text[256];
-  std::snprintf(text, sizeof text, pattern, values...);
+std::string what_was_sent(const Options& options) {
+  switch (options.mode) {
+    case Mode::ping:
+      return "pings";
+    case Mode::broadcast:
+      return "broadcasts";
+    case Mode::churn:
+      return options.messages_per_connection == 0
+                 ? "handshakes"
+                 : plural(options.messages_per_connection, "message") + " per connection";
+    case Mode::hold:
+      return "pings on quiet connections, then an echo on each";
+    case Mode::echo:
+      break;
+  }
+  return options.shape == Shape::whole ? "echoes" : std::string("echoes, shape ") + to_string(options.shape);
+}
+
+std::string schedule(const Options& options) {
+  if (!options.open_loop()) return "closed loop, depth " + std::to_string(options.depth);
+  return "open loop, " + per_second(options.rate) + "/s " + to_string(options.pace);
+}
+
+std::string population(const Options& options) {
+  std::string text;
+  if (options.slow_share > 0) text += ", " + fixed(100 * options.slow_share, 1) + " % slow readers";
+  if (options.churn_share > 0) text += ", " + fixed(100 * options.churn_share, 1) + " % churners";
   return text;
 }
 
-// "1,234,567"
-std::string grouped(std::uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, 1, ',');
-  return digits;
+std::string latency_row(const char* name, const Histogram& histogram) {
+  if (histogram.count() == 0) return {};
+  std::string row = "  " + std::string(name);
+  row.resize(13, ' ');
+  for (const Percentile& percentile : percentiles)
+    row += " " + right(duration_text(value_at(histogram, percentile.percent)), 9);
+  return row + "\n";
 }
 
-std::string plural(std::uint64_t count, const char* noun) {
-  return grouped(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
-// Three digits and a unit: "1.23 ms".
-std::string duration(std::uint64_t ns) {
-  constexpr std::pair<double, const char*> units[] = {{1e9, "s"}, {1e6, "ms"}, {1e3, "us"}};
-  for (const auto& [size, unit] : units) {
-    const double value = static_cast<double>(ns) / size;
-    if (value >= 1) return format(value < 10 ? "%.2f %s" : value < 100 ? "%.1f %s" : "%.0f %s", value, unit);
-  }
-  return std::to_string(ns) + " ns";
-}
-
-std::string bytes(double count) {
-  constexpr std::pair<double, const char*> units[] = {{1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}};
-  for (const auto& [size, unit] : units) {
-    if (count >= size) return format("%.1f %s", count / size, unit);
-  }
-  return format("%.0f B", count);
-}
-
-double rate(std::uint64_t count, const Result& result) {
-  return result.seconds > 0 ? static_cast<double>(count) / result.seconds : 0;
-}
-
-std::uint64_t at(const Histogram& histogram, double percent) {
-  return percent >= 100 ? histogram.max() : histogram.percentile(percent);
-}
-
-std::string headline(const Result& result) {
-  std::string line =
-      grouped(static_cast<std::uint64_t>(std::llround(rate(result.messages, result)))) + " msg/s, ";
-  if (result.response.count() > 0) line += "p99 " + duration(result.response.percentile(99)) + ", ";
-  line += plural(result.error_count(), "error") + ", " + plural(result.opened, "connection");
-  return line + (result.interrupted ? ", interrupted\n" : "\n");
-}
-
-std::string latency_table(const Histogram& histogram) {
-  std::string names = "  latency ", values = "  response";
-  for (const Percentile& percentile : percentiles) {
-    names += format(" %9s", percentile.name);
-    values += format(" %9s", duration(at(histogram, percentile.percent)).c_str());
-  }
-  return names + "\n" + values + "\n";
+std::string latency_table(const Result& result) {
+  std::string rows;
+  for (const auto& [name, histogram] : result.histograms()) rows += latency_row(name, *histogram);
+  if (rows.empty()) return {};
+  std::string names = "  latency    ";
+  for (const Percentile& percentile : percentiles) names += " " + right(percentile.name, 9);
+  return names + "\n" + rows;
 }
 
 std::string error_list(const Result& result) {
@@ -92,98 +74,71 @@ std::string error_list(const Result& result) {
 
 std::string server_line(const Result& result) {
   const ServerSample& server = *result.server;
-  std::string line = format("  server    %.2f s CPU", server.cpu_s);
+  std::string line = "  server    " + fixed(server.cpu_s, 2) + " s CPU";
   if (server.cpu_s > 0) {
     line += ", " + grouped(static_cast<std::uint64_t>(static_cast<double>(result.messages) / server.cpu_s)) +
             " messages per CPU second";
   }
-  if (server.pss_bytes) line += ", " + bytes(static_cast<double>(*server.pss_bytes)) + " PSS";
+  if (server.pss_bytes) line += ", " + bytes_text(static_cast<double>(*server.pss_bytes)) + " PSS";
+  if (const auto bytes = result.bytes_per_connection())
+    line += ", grown by " + fixed(*bytes, 0) + " B per connection";
   return line + "\n";
 }
 
-std::string words(const ThreadUse& use) {
-  return format("ran %.0f %% and waited %.0f %% of the time for a CPU", 100 * use.ran, 100 * use.waited);
+std::string special_lines(const Options& options, const Result& result) {
+  std::string text;
+  if (options.mode == Mode::broadcast) {
+    const BroadcastResult& found = result.broadcast;
+    text += "  broadcast " + plural(found.published, "broadcast") + ", " + grouped(found.delivered) + " of " +
+            grouped(found.expected) + " deliveries, reach " + fixed(100 * found.reach(), 3) + " %\n";
+  }
+  if (options.mode == Mode::hold) {
+    text += "  held      " + grouped(result.held) + " of " + plural(options.connections, "connection") +
+            " echoed at the end\n";
+  }
+  if (result.handshakes > 0) text += "  handshakes " + per_second(result.rate(result.handshakes)) + "/s\n";
+  if (result.censored > 0) {
+    text += "  censored  " + plural(result.censored, "message") +
+            " never answered: in the response time with the age at the end\n";
+  }
+  if (result.response.overflow() > 0) text += "  beyond 1 h: " + grouped(result.response.overflow()) + "\n";
+  return text;
 }
 
 }  // namespace
 
-Verdict verdict(const Result& result) {
-  constexpr double always = 0.9;
-  const bool client = result.busiest.wanted() >= always;
-  const bool server = result.server && result.server->busiest.wanted() >= always;
-  std::string reason = "the busiest load thread " + words(result.busiest);
-  reason += result.server ? ", the server's busiest " + words(result.server->busiest)
-                          : std::string("; the server was not looked at (--server-pid)");
-  const char* name = client && server ? "both-bound"
-                     : client         ? "client-bound"
-                     : server         ? "server-bound"
-                                      : "unknown";
-  return {name, reason};
+std::string headline(const Options& options, const Result& result) {
+  const bool handshakes = options.mode == Mode::churn && options.messages_per_connection == 0;
+  std::string line = handshakes ? per_second(result.rate(result.handshakes)) + " handshakes/s, "
+                                : per_second(result.rate(result.messages)) + " msg/s, ";
+  const Histogram& main = handshakes ? result.handshake : result.response;
+  if (main.count() > 0) line += "p99 " + duration_text(main.percentile(99)) + ", ";
+  line += plural(result.error_count(), "error") + ", " + plural(result.opened, "connection");
+  return line + (result.interrupted ? ", interrupted" : "");
+}
+
+std::string run_line(const Options& options, const Result& result) {
+  return options.target.url + "  " + what_was_sent(options) + ", " + schedule(options) + ", " +
+         grouped(options.bytes) + (options.text ? " B text, " : " B binary, ") +
+         plural(static_cast<std::uint64_t>(options.threads), "thread") +
+         (options.processes > 1 ? " in each of " + std::to_string(options.processes) + " processes" : "") +
+         " on " + result.backend + population(options);
 }
 
 std::string text_report(const Options& options, const Result& result) {
-  std::string text = headline(result);
-  text += "  " + options.target.url + "  closed loop, depth " + std::to_string(options.depth) + ", " +
-          grouped(options.bytes) + (options.text ? " B text, " : " B binary, ") +
-          plural(static_cast<std::uint64_t>(options.threads), "thread") + " on " + result.backend + "\n";
-  text += "  measured  " + plural(result.messages, "message") + format(" in %.2f s, ", result.seconds) +
-          bytes(rate(result.bytes, result)) + "/s payload each way\n";
-  if (result.response.count() > 0) text += latency_table(result.response);
-  if (result.response.overflow() > 0) text += "  beyond 1 h: " + grouped(result.response.overflow()) + "\n";
+  std::string text = headline(options, result) + "\n  " + run_line(options, result) + "\n";
+  text += "  measured  " + plural(result.messages, "message") + " in " + fixed(result.seconds, 2) + " s, " +
+          bytes_text(result.rate(result.bytes)) + "/s payload each way\n";
+  text += latency_table(result) + special_lines(options, result);
   if (result.server) text += server_line(result);
   text += error_list(result);
   const Verdict found = verdict(result);
-  return text + "  verdict   " + found.name + ": " + found.reason + "\n";
-}
-
-std::string json_report(const Options& options, const Result& result) {
-  using Json = nlohmann::ordered_json;
-  Json response = Json::object();
-  for (const Percentile& percentile : percentiles) {
-    response[percentile.key] = static_cast<double>(at(result.response, percentile.percent)) / 1e3;
+  text += "  verdict   " + found.name + ": " + found.reason + "\n";
+  for (const Expectation& expectation : options.expectations) {
+    text += std::string("  expected  ") + (holds(expectation, result) ? "kept    " : "MISSED  ") +
+            explain(expectation, result) + "\n";
   }
-  Json server = Json::object();
-  if (result.server) {
-    const ServerSample& sample = *result.server;
-    server["cpu_s"] = sample.cpu_s;
-    server["messages_per_cpu_s"] =
-        sample.cpu_s > 0 ? Json(static_cast<double>(result.messages) / sample.cpu_s) : Json();
-    server["pss_bytes"] = sample.pss_bytes ? Json(*sample.pss_bytes) : Json();
-    server["busiest_thread"] = {{"ran", sample.busiest.ran}, {"waited", sample.busiest.waited}};
-  }
-  const Verdict found = verdict(result);
-  const Json report = {
-      {"url", options.target.url},
-      {"mode", "closed"},
-      {"connections", result.opened},
-      {"seconds", result.seconds},
-      {"messages", result.messages},
-      {"messages_per_s", rate(result.messages, result)},
-      {"bytes_per_s", rate(result.bytes, result)},
-      {"errors", result.errors.empty() ? Json::object() : Json(result.errors)},
-      {"latency_us", {{"response", response}}},
-      {"server", server},
-      {"verdict", found.name},
-      {"verdict_reason", found.reason},
-      {"connections_wanted", options.connections},
-      {"depth", options.depth},
-      {"threads", options.threads},
-      {"message_bytes", options.bytes},
-      {"opcode", options.text ? "text" : "binary"},
-      {"seed", options.seed},
-      {"backend", result.backend},
-      {"busiest_thread", {{"ran", result.busiest.ran}, {"waited", result.busiest.waited}}},
-      {"warmup_s", static_cast<double>(options.warmup_ns) / 1e9},
-      {"sent", result.sent},
-      {"verified", result.verified},
-      {"samples",
-       {{"count", result.response.count()},
-        {"censored", result.censored},
-        {"overflow", result.response.overflow()}}},
-      {"examples", result.examples.empty() ? Json::object() : Json(result.examples)},
-      {"interrupted", result.interrupted},
-  };
-  return report.dump(2) + "\n";
+  return text;
 }
 
 }  // namespace levada::load

@@ -1,13 +1,18 @@
-// Result: what a run found out; the threads' add up to the run's.
+// Result: what a run found out; the threads' add up to the run's, the processes' to the whole.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <levada/tools/load/histogram.h>
+#include <levada/tools/load/sketch.h>
 
 namespace levada::load {
 
@@ -22,35 +27,96 @@ inline ThreadUse busier(const ThreadUse& a, const ThreadUse& b) {
   return a.wanted() < b.wanted() ? b : a;
 }
 
+// One second of the server's process.
+struct ServerSecond {
+  double at_s = 0;  // its end, after the beginning of the measured time
+  double cpu = 0;   // CPUs it used
+  std::uint64_t rss_bytes = 0;
+};
+
 // What was measured of the server's process.
 struct ServerSample {
-  double cpu_s = 0;                        // CPU time of all its threads
-  ThreadUse busiest;                       // of its threads
-  std::optional<std::uint64_t> pss_bytes;  // at the end; none where the kernel does not let us look
+  double cpu_s = 0;                               // CPU time of all its threads
+  ThreadUse busiest;                              // of its threads
+  std::optional<std::uint64_t> pss_bytes;         // at the end; none where the kernel does not let us look
+  std::optional<std::uint64_t> pss_before_bytes;  // before the first connection
+  std::vector<ServerSecond> seconds;
+};
+
+// One second of the load.
+struct Second {
+  double at_s = 0;             // its end, after the beginning of the measured time
+  std::uint64_t messages = 0;  // right echoes that came in it
+  std::uint64_t errors = 0;
+  std::uint64_t open = 0;  // connections at its end
+  Sketch response;         // of the echoes that came in it
+
+  void add(const Second& other) {
+    at_s = std::max(at_s, other.at_s);
+    messages += other.messages;
+    errors += other.errors;
+    open += other.open;
+    response.add(other.response);
+  }
+};
+
+// Broadcasts: how long until the first, half, 99 % and the last of those who should have heard it.
+struct BroadcastResult {
+  std::uint64_t published = 0;
+  std::uint64_t expected = 0;   // deliveries
+  std::uint64_t delivered = 0;  // of these
+  Histogram first, median, p99, last;
+
+  double reach() const {
+    return expected == 0 ? 0 : static_cast<double>(delivered) / static_cast<double>(expected);
+  }
+  void add(const BroadcastResult& other) {
+    published += other.published;
+    expected += other.expected;
+    delivered += other.delivered;
+    first.add(other.first);
+    median.add(other.median);
+    p99.add(other.p99);
+    last.add(other.last);
+  }
 };
 
 struct Result {
   // How often each kind of error happened:
   //   connect.<error>      TCP or the Unix socket: connect.connection_refused, connect.timed_out, ...
-  //   handshake.<reason>   an HTTP status (handshake.404), a rule that the answer broke, or the transport's
-  //   error closed.<code>        the server ended the connection during the run wrong echoes reordered,
-  //   duplicated, foreign, corrupt, wrong_size, unexpected lost                 messages that were never
-  //   answered
+  //   handshake.<reason>   an HTTP status (handshake.404), a rule that the answer broke, or the transport's error
+  //   closed.<code>        the server ended the connection during the run
+  //   reordered, duplicated, foreign, corrupt, wrong_size, unexpected      wrong echoes
+  //   lost                 messages that were never answered
+  //   overrun              messages that were due and not sent, since too many were unanswered
   std::map<std::string, std::uint64_t> errors;
   // The first error of each kind, in words.
   std::map<std::string, std::string> examples;
+  std::map<unsigned, std::uint64_t> close_codes;  // of all connections that were open
+  std::map<unsigned, std::uint64_t> http_status;  // of all answers to handshakes
 
-  std::uint32_t opened = 0;    // connections that got through their handshake
-  std::uint64_t messages = 0;  // right echoes that came in the measured time
-  std::uint64_t bytes = 0;     // their payload
-  double seconds = 0;          // measured
-  std::uint64_t sent = 0;      // messages in the whole run, warm-up and end included
-  std::uint64_t verified = 0;  // right echoes of these
-  std::uint64_t censored = 0;  // values in the histogram that are the age of a lost message
+  std::uint32_t opened = 0;      // connections that got through their handshake before the load began
+  std::uint64_t handshakes = 0;  // made in the measured time
+  std::uint64_t messages = 0;    // right echoes that came in the measured time
+  std::uint64_t bytes = 0;       // their payload
+  double seconds = 0;            // measured
+  std::uint64_t sent = 0;        // messages in the whole run, warm-up and end included
+  std::uint64_t verified = 0;    // right echoes of these
+  std::uint64_t held = 0;        // hold: connections with a right echo at the end
+  std::uint64_t censored = 0;    // values in the response histogram that are the age of a lost message
+  std::uint64_t unsent = 0;      // open loop: messages that were due and that the load itself did not get to
   Histogram response;          // from the planned time to the echo, of messages planned in the measured time
-  ThreadUse busiest;           // of the load's own threads
+  Histogram service;           // from the write to the echo, of the same
+  Histogram lag;               // from the planned time to the write
+  Histogram connect, upgrade;  // of handshakes begun in the measured time, or before the load: TCP, HTTP
+  Histogram handshake;         // both
+  BroadcastResult broadcast;
+  ThreadUse busiest;  // of the load's own threads
+  double cpu_s = 0;   // CPU time of them all, measured
+  std::vector<Second> series;
   std::optional<ServerSample> server;
   std::string backend;
+  bool open_loop = false;
   bool interrupted = false;
 
   void count(const std::string& kind, std::uint64_t times, std::string example = {}) {
@@ -65,19 +131,74 @@ struct Result {
     return sum;
   }
 
+  // Per measured second.
+  double rate(std::uint64_t number) const { return seconds > 0 ? static_cast<double>(number) / seconds : 0; }
+
+  // How much the server's memory has grown for each connection; none if it was not looked at.
+  std::optional<double> bytes_per_connection() const {
+    if (!server || !server->pss_bytes || !server->pss_before_bytes || opened == 0) return std::nullopt;
+    return (static_cast<double>(*server->pss_bytes) - static_cast<double>(*server->pss_before_bytes)) /
+           opened;
+  }
+
+  // The histograms and their names, in the order of reports.
+  static constexpr std::size_t histogram_count = 10;
+  std::array<std::pair<const char*, Histogram*>, histogram_count> histograms() {
+    return {{{"response", &response},
+             {"service", &service},
+             {"lag", &lag},
+             {"connect", &connect},
+             {"upgrade", &upgrade},
+             {"handshake", &handshake},
+             {"first", &broadcast.first},
+             {"median", &broadcast.median},
+             {"broadcast_p99", &broadcast.p99},
+             {"last", &broadcast.last}}};
+  }
+  std::array<std::pair<const char*, const Histogram*>, histogram_count> histograms() const {
+    std::array<std::pair<const char*, const Histogram*>, histogram_count> all;
+    const auto found = const_cast<Result*>(this)->histograms();
+    std::copy(found.begin(), found.end(), all.begin());
+    return all;
+  }
+  // nullptr: there is none of that name.
+  const Histogram* histogram(std::string_view name) const {
+    for (const auto& [known, histogram] : histograms()) {
+      if (name == known) return histogram;
+    }
+    return nullptr;
+  }
+
   void add(const Result& other) {
     for (const auto& [kind, times] : other.errors) errors[kind] += times;
     examples.insert(other.examples.begin(), other.examples.end());
+    for (const auto& [code, times] : other.close_codes) close_codes[code] += times;
+    for (const auto& [status, times] : other.http_status) http_status[status] += times;
     opened += other.opened;
+    handshakes += other.handshakes;
     messages += other.messages;
     bytes += other.bytes;
     seconds = std::max(seconds, other.seconds);
     sent += other.sent;
     verified += other.verified;
+    held += other.held;
     censored += other.censored;
+    unsent += other.unsent;
     response.add(other.response);
+    service.add(other.service);
+    lag.add(other.lag);
+    connect.add(other.connect);
+    upgrade.add(other.upgrade);
+    handshake.add(other.handshake);
+    broadcast.add(other.broadcast);
     busiest = busier(busiest, other.busiest);
+    cpu_s += other.cpu_s;
+    if (series.size() < other.series.size()) series.resize(other.series.size());
+    for (std::size_t i = 0; i < other.series.size(); i++) series[i].add(other.series[i]);
+    if (!server) server = other.server;
     if (backend.empty()) backend = other.backend;
+    open_loop = open_loop || other.open_loop;
+    interrupted = interrupted || other.interrupted;
   }
 };
 

@@ -1,15 +1,27 @@
-// Run: the course of a run, from the first connection to the last close frame, on the calling thread.
+// Run: the course of one run in one process, from the first connection to the last close frame.
 #pragma once
 
+#include <functional>
 #include <string>
 
+#include <levada/tools/load/controller.h>
 #include <levada/tools/load/options.h>
 #include <levada/tools/load/result.h>
 
 namespace levada::load {
 
-// Runs it. SIGINT and SIGTERM end it early, with what was done until then; a second one ends the process at
-// once. On failure before anything was sent returns false and says why.
-bool run(const Options& options, Result& result, std::string& why);
+// What others have to do with a run. Called on the thread that runs.
+struct RunHooks {
+  // All connections have been made or have failed: waits for the other processes. False: do not begin.
+  std::function<bool(std::uint32_t open)> ready;
+  // A second of the measured time has passed; the threads' latest seconds, added up. Not called without one.
+  std::function<void(const Second& second)> second;
+};
+
+// Runs it on the calling thread, which made the controller before any other thread began. SIGINT and SIGTERM end it
+// early, with what was done until then; a second one ends the process at once. On failure before anything was sent
+// returns false and says why.
+bool run(const Options& options, Controller& controller, Result& result, std::string& why,
+         const RunHooks& hooks = {});
 
 }  // namespace levada::load

@@ -1,65 +1,75 @@
 #include <levada/tools/load/worker.h>
 
+#include <pthread.h>
+#include <sched.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <algorithm>
-#include <array>
 
 namespace levada::load {
 namespace {
 
-constexpr std::uint32_t max_in_handshake = 128;
-constexpr std::uint32_t drain_ms = 2000;
 constexpr std::uint32_t close_ms = 2000;
+constexpr std::uint64_t unlimited = ~std::uint64_t{0} >> 1;
 
-std::string refusal_kind(const ws::Connection& connection, const ws::Refusal& refusal) {
-  if (refusal.failure == ws::UpgradeFailure::status_not_101 && refusal.response != nullptr) {
-    return "handshake." + std::to_string(refusal.response->status());
-  }
-  if (refusal.failure != ws::UpgradeFailure::none)
-    return std::string("handshake.") + ws::to_string(refusal.failure);
-  return std::string(connection.connecting() ? "connect." : "handshake.") + to_string(refusal.error.code);
-}
-
-std::string refusal_words(const ws::Connection& connection, const ws::Refusal& refusal) {
-  if (refusal.failure == ws::UpgradeFailure::status_not_101 && refusal.response != nullptr) {
-    return "the server answered the handshake with HTTP status " + std::to_string(refusal.response->status());
-  }
-  if (refusal.failure != ws::UpgradeFailure::none) {
-    return std::string("the server's answer to the handshake is wrong: ") + ws::to_string(refusal.failure);
-  }
-  if (connection.connecting()) return "cannot connect: " + refusal.error.message();
-  if (refusal.error.code == Errc::timed_out) return "the server did not answer the handshake in time";
-  if (refusal.error.code == Errc::protocol) return "the server does not speak HTTP";
-  if (refusal.error.code == Errc::end_of_stream)
-    return "the server closed the connection during the handshake";
-  return "the handshake failed: " + refusal.error.message();
+std::uint32_t milliseconds(std::uint64_t ns) {
+  return static_cast<std::uint32_t>(ns / nanoseconds_per_millisecond);
 }
 
 }  // namespace
 
 Worker::Worker(const Options& options, const net::Address& address, const Payloads& payloads,
-               std::uint32_t first, std::uint32_t count, int notify_fd)
+               const Share& share, int notify_fd)
     : options_(options),
       address_(address),
       payloads_(payloads),
-      schedule_{options.depth},
+      share_(share),
+      closed_loop_{options.depth},
       opcode_(options.text ? ws::Opcode::text : ws::Opcode::binary),
-      notify_fd_(notify_fd) {
-  clients_.reserve(count);
-  for (std::uint32_t i = 0; i < count; i++) clients_.push_back({Ledger(payloads, first + i, options.depth)});
+      notify_fd_(notify_fd),
+      left_(share.count == 0 ? unlimited : share.count) {
+  recorder_.result().open_loop = options.open_loop();
+  make_clients();
+  if (options.mode == Mode::broadcast)
+    broadcasts_ = std::make_unique<Broadcasts>(payloads, share.first, share.connections);
+}
+
+void Worker::make_clients() {
+  clients_.reserve(share_.connections);
+  for (std::uint32_t i = 0; i < share_.connections; i++) {
+    const std::uint32_t number = share_.first + i;
+    clients_.emplace_back(payloads_, number, options_.open_loop() ? 1 : options_.depth, character_of(number));
+  }
+  // Churners alone begin when the load does.
+  if (options_.mode == Mode::churn) return;
+  for (Client& client : clients_) to_dial_.push_back(&client);
+}
+
+// Shares of the population, spread evenly over the numbers.
+Character Worker::character_of(std::uint32_t number) const {
+  if (options_.mode == Mode::churn) return Character::churner;
+  const auto turns = [number](double share) {
+    return static_cast<std::uint64_t>((number + 1) * share) > static_cast<std::uint64_t>(number * share);
+  };
+  if (turns(options_.slow_share)) return Character::slow;
+  // Of those that are left, so that the shares add up.
+  if (options_.churn_share > 0 && turns(options_.slow_share + options_.churn_share))
+    return Character::churner;
+  return Character::steady;
 }
 
 ws::ServiceOptions Worker::service_options() const {
-  constexpr std::uint64_t unlimited = ~std::uint64_t{0} >> 1;
   ws::ServiceOptions service;
   service.max_message_bytes = std::max(service.max_message_bytes, 2 * options_.bytes);
   service.check_utf8 = false;  // every byte is compared
+  service.auto_pong = options_.shape == Shape::whole;
   // A server may stop reading until its echoes are taken, so ours must go on being read whatever is queued
   // here.
   service.max_buffered_bytes = unlimited;
   service.pause_above_bytes = unlimited;
   service.handshake_timeout_ms = options_.timeout_ms;
   service.close_timeout_ms = close_ms;
+  service.subprotocols = options_.subprotocols;
   return service;
 }
 
@@ -67,14 +77,58 @@ Error Worker::start() {
   auto reactor = net::Reactor::create({.backend = options_.backend});
   if (!reactor) return reactor.error();
   reactor_ = std::move(*reactor);
-  result_.backend = net::to_string(reactor_->backend().kind());
+  recorder_.result().backend = net::to_string(reactor_->backend().kind());
   service_ = std::make_unique<ws::Service>(*reactor_, ws::Role::client, *this, service_options());
+  if (options_.shape != Shape::whole) {
+    shaper_ = std::make_unique<Shaper>(options_.shape, options_.seed + share_.first, reactor_->random());
+  }
   reactor_->post([this] {
     connect_begin_ns_ = reactor_->now_ns();
     dial_more();
   });
-  thread_ = std::thread([this] { reactor_->run(); });
+  thread_ = std::thread([this] { loop(); });
   return {};
+}
+
+void Worker::loop() {
+  if (options_.pin) pin();
+  reactor_->stop();
+  reactor_->run();  // makes it this thread's, and returns at once
+  while (phase_ != Phase::done) {
+    reactor_->run_once(-1);
+    flushed();
+  }
+  reactor_->stop();
+  reactor_->run();  // hands over what the last turn has only prepared
+}
+
+// To the CPU of its number among those that the process may use.
+void Worker::pin() const {
+  cpu_set_t allowed, one;
+  CPU_ZERO(&allowed);
+  CPU_ZERO(&one);
+  sched_getaffinity(0, sizeof allowed, &allowed);
+  int wanted = share_.index % std::max(1, CPU_COUNT(&allowed));
+  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (!CPU_ISSET(cpu, &allowed) || wanted-- > 0) continue;
+    CPU_SET(cpu, &one);
+    break;
+  }
+  pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+}
+
+// All that this turn has queued is with the kernel now, or waits there for a peer that does not read.
+void Worker::flushed() {
+  if (queued_.empty()) return;
+  const std::uint64_t now = reactor_->now_ns();
+  for (const Queued& queued : queued_) {
+    const std::uint64_t planned_ns = broadcasts_ ? broadcasts_->written(queued.sequence, now)
+                                                 : queued.client->ledger.written(queued.sequence, now);
+    if (planned_ns != 0 && measured(*queued.client) && phase_ != Phase::checking)
+      recorder_.write(planned_ns, now);
+  }
+  queued_.clear();
+  if (broadcasts_) broadcasts_->drop_settled();
 }
 
 void Worker::join() {
@@ -86,177 +140,112 @@ void Worker::notify() const {
   [[maybe_unused]] const auto written = write(notify_fd_, &one, sizeof one);
 }
 
-// ---- Connecting ----
-
-// How many connections may have been begun by now.
-std::uint32_t Worker::dial_limit() {
-  const auto all = static_cast<std::uint32_t>(clients_.size());
-  if (options_.connect_rate <= 0) return all;
-  const double share = static_cast<double>(clients_.size()) / options_.connections;
-  const double seconds = static_cast<double>(reactor_->now_ns() - connect_begin_ns_) / 1e9;
-  return static_cast<std::uint32_t>(std::min<double>(all, 1 + seconds * options_.connect_rate * share));
-}
-
-void Worker::dial_more() {
-  if (phase_ != Phase::connecting) return;
-  const std::uint32_t limit = dial_limit();
-  while (dialed_ < limit && in_handshake_ < max_in_handshake) dial(clients_[dialed_++]);
-  if (dialed_ == limit && limit < clients_.size()) reactor_->after(1, [this] { dial_more(); });
-  settle();
-}
-
-void Worker::dial(Client& client) {
-  ws::DialOptions dial;
-  dial.host = options_.target.host_field;
-  dial.target = options_.target.request_target;
-  dial.user_data = &client;
-  const auto* connection = service_->dial(address_, dial);
-  if (connection != nullptr) {
-    in_handshake_++;
-    return;
-  }
-  const Error& error = service_->last_error();
-  result_.count(std::string("connect.") + to_string(error.code), 1, "cannot connect: " + error.message());
-}
-
-void Worker::settle() {
-  if (phase_ != Phase::connecting || dialed_ < clients_.size() || in_handshake_ > 0) return;
-  phase_ = Phase::ready;
-  ready_.store(true, std::memory_order_release);
+void Worker::stop_if_idle() {
+  if (phase_ != Phase::loading || idle()) return;
+  const bool answered = left_ == 0 && in_flight_ == 0;
+  const bool gone = open() == 0 && in_handshake_ == 0 && to_dial_.empty() && options_.mode != Mode::churn;
+  if (!answered && !gone) return;
+  idle_.store(true, std::memory_order_release);
   notify();
 }
 
-void Worker::on_open(ws::Connection& connection) {
-  static_cast<Client*>(connection.user_data())->connection = &connection;
-  open_.fetch_add(1, std::memory_order_relaxed);
-  result_.opened++;
-  in_handshake_--;
-  dial_more();
-}
-
-void Worker::on_refused(ws::Connection& connection, const ws::Refusal& refusal) {
-  if (phase_ == Phase::done) return;
-  result_.count(refusal_kind(connection, refusal), 1, refusal_words(connection, refusal));
-  in_handshake_--;
-  dial_more();
-}
-
-// ---- Loading ----
+// ---- Phases ----
 
 void Worker::load_begin() {
   reactor_->post([this] {
     phase_ = Phase::loading;
-    for (Client& client : clients_) send_due(client, reactor_->now_ns());
+    hush(true);
+    if (options_.mode == Mode::churn) {
+      for (Client& client : clients_) to_dial_.push_back(&client);
+      connect_begin_ns_ = reactor_->now_ns();
+      dialed_ = 0;
+      return dial_more();
+    }
+    if (options_.open_loop()) plan();
+    const std::uint64_t now = reactor_->now_ns();
+    for (Client& client : clients_) {
+      if (!options_.open_loop() || comes_and_goes(client)) send_due(client, now);
+    }
+    stop_if_idle();
   });
 }
 
 void Worker::measure_begin() {
   reactor_->post([this] {
-    measured_from_ns_ = reactor_->now_ns();
+    recorder_.begin(reactor_->now_ns());
     begin_time_ = own_thread_time();
-    measuring_ = true;
+    reactor_->after(1000, [this] { tick(); });
   });
+}
+
+void Worker::tick() {
+  if (!recorder_.measuring()) return;
+  recorder_.tick(reactor_->now_ns(), open());
+  // As near to whole seconds of the measured time as the reactor's milliseconds allow.
+  const std::uint64_t into = (reactor_->now_ns() - recorder_.from_ns()) % nanoseconds_per_second;
+  const std::uint64_t wait =
+      into > nanoseconds_per_second / 2 ? 2 * nanoseconds_per_second - into : nanoseconds_per_second - into;
+  reactor_->after(milliseconds(wait), [this] { tick(); });
 }
 
 void Worker::measure_end() {
   reactor_->post([this] {
-    measure_end_ns_ = reactor_->now_ns();
-    if (measuring_) {
-      result_.seconds = static_cast<double>(measure_end_ns_ - measured_from_ns_) / 1e9;
-      result_.busiest = use_between(begin_time_, own_thread_time(), result_.seconds);
+    const std::uint64_t now = reactor_->now_ns();
+    if (options_.open_loop()) send_planned(now);
+    leave_unsent(now);
+    if (recorder_.measuring()) {
+      recorder_.end(now, open());
+      const ThreadTime used = own_thread_time();
+      recorder_.result().busiest = use_between(begin_time_, used, recorder_.result().seconds);
+      recorder_.result().cpu_s = static_cast<double>(used.run_ns - begin_time_.run_ns) / 1e9;
     }
-    measuring_ = false;
     phase_ = Phase::draining;
-    for (const Client& client : clients_) in_flight_ += client.ledger.in_flight();
-    if (in_flight_ == 0) return begin_closing();
-    reactor_->after(drain_ms, [this] { begin_closing(); });
+    to_dial_.clear();
+    hush(true);
+    if (in_flight_ == 0) return begin_checking();
+    reactor_->after(milliseconds(options_.drain_ns), [this] {
+      if (phase_ == Phase::draining) begin_checking();
+    });
   });
 }
 
-void Worker::send_due(Client& client, std::uint64_t now) {
-  if (client.connection == nullptr) return;
-  for (auto due = schedule_.due(client.ledger.in_flight()); due > 0; due--) send_one(client, now);
-}
-
-void Worker::send_one(Client& client, std::uint64_t now) {
-  if (const std::uint64_t missing = client.ledger.expire(); missing != 0) lose(missing, now);
-  const std::uint32_t number = client.ledger.connection();
-  const std::uint64_t sequence = client.ledger.send(now);
-  const Payloads::Stamp stamp = payloads_.stamp(number, sequence);
-  const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size()),
-                                      payloads_.body(number, sequence)};
-  client.connection->send(opcode_, parts);
-}
-
-void Worker::on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
-  Client& client = *static_cast<Client*>(connection.user_data());
-  const std::uint64_t now = reactor_->now_ns();
-  const std::uint64_t in_flight = client.ledger.in_flight();
-  const auto answer =
-      opcode == opcode_ ? client.ledger.receive(payload) : client.ledger.receive_wrong(Echo::corrupt);
-  if (answer.echo == Echo::right || answer.echo == Echo::reordered) {
-    result_.verified++;
-    if (measuring_) {
-      result_.messages++;
-      result_.bytes += payload.size();
-    }
-    if (answer.planned_ns >= measured_from_ns_) result_.response.record(now - answer.planned_ns);
-  }
-  if (answer.echo != Echo::right) note_wrong(client, answer);
-  if (phase_ == Phase::loading) return send_due(client, now);
+// Hold: every connection has to echo once more, a few at a time.
+void Worker::begin_checking() {
   if (phase_ != Phase::draining) return;
-  in_flight_ -= in_flight - client.ledger.in_flight();
-  if (in_flight_ == 0) begin_closing();
+  if (options_.mode != Mode::hold) return begin_closing();
+  const std::uint64_t now = reactor_->now_ns();
+  for (Client& client : clients_) give_up(client, now);
+  phase_ = Phase::checking;
+  check_more();
+  reactor_->after(options_.timeout_ms, [this] {
+    if (phase_ == Phase::checking) begin_closing();
+  });
 }
 
-void Worker::note_wrong(const Client& client, const Ledger::Answer& answer) {
-  std::string words = "connection " + std::to_string(client.ledger.connection());
-  if (answer.echo == Echo::foreign) {
-    words += ", message " + std::to_string(answer.sequence) + " was answered with message " +
-             std::to_string(answer.origin.sequence) + " of connection " +
-             std::to_string(answer.origin.connection);
-  } else {
-    words += ", message " + std::to_string(answer.sequence);
+void Worker::check_more() {
+  constexpr std::uint64_t at_once = 256;
+  while (checked_ < clients_.size() && in_flight_ < at_once) {
+    Client& client = clients_[checked_++];
+    client.checked = client.connection != nullptr;
+    if (client.checked) send_one(client, reactor_->now_ns(), reactor_->now_ns());
   }
-  result_.count(to_string(answer.echo), 1, std::move(words));
-}
-
-// ---- The end ----
-
-// A message that will never be answered took at least until now.
-void Worker::lose(std::uint64_t planned_ns, std::uint64_t now) {
-  result_.count("lost", 1);
-  if (planned_ns < measured_from_ns_) return;
-  result_.response.record(now - planned_ns);
-  result_.censored++;
-}
-
-void Worker::on_close(ws::Connection& connection, const ws::CloseInfo& info) {
-  if (phase_ == Phase::done) return;
-  Client& client = *static_cast<Client*>(connection.user_data());
-  client.connection = nullptr;
-  const std::uint32_t left = open_.fetch_sub(1, std::memory_order_relaxed) - 1;
-  if (phase_ != Phase::closing) {
-    std::string words = "the connection ended with code " + std::to_string(ws::number(info.code));
-    if (!info.reason.empty()) words += " (" + std::string(info.reason) + ")";
-    result_.count("closed." + std::to_string(ws::number(info.code)), 1, std::move(words));
-    const std::uint64_t now = reactor_->now_ns();
-    if (phase_ == Phase::draining) in_flight_ -= client.ledger.in_flight();
-    client.ledger.give_up([&](std::uint64_t planned_ns) { lose(planned_ns, now); });
-    if (phase_ == Phase::draining && in_flight_ == 0) return begin_closing();
-  }
-  if (left > 0) return;
-  if (phase_ == Phase::closing) return finish();
-  notify();
+  if (checked_ == clients_.size() && in_flight_ == 0) begin_closing();
 }
 
 void Worker::begin_closing() {
-  if (phase_ != Phase::draining) return;
+  if (phase_ != Phase::draining && phase_ != Phase::checking) return;
   phase_ = Phase::closing;
   const std::uint64_t now = reactor_->now_ns();
+  if (broadcasts_) broadcasts_->give_up([&](std::uint64_t planned_ns) { recorder_.lose(planned_ns, now); });
   for (Client& client : clients_) {
-    client.ledger.give_up([&](std::uint64_t planned_ns) { lose(planned_ns, now); });
-    if (client.connection != nullptr) client.connection->close();
+    give_up(client, now);
+    if (client.connection == nullptr) continue;
+    // Nothing may follow half a frame.
+    if (client.trickle.empty()) {
+      client.connection->close();
+    } else {
+      client.connection->terminate();
+    }
   }
   if (open() == 0) return finish();
   reactor_->after(close_ms + 500, [this] { finish(); });
@@ -264,8 +253,12 @@ void Worker::begin_closing() {
 
 void Worker::finish() {
   phase_ = Phase::done;
-  for (const Client& client : clients_) result_.sent += client.ledger.sent();
-  reactor_->stop();
+  Result& result = recorder_.result();
+  recorder_.finish();
+  for (const Client& client : clients_) result.sent += client.ledger.sent();
+  if (!broadcasts_) return;
+  result.sent += broadcasts_->expected();
+  result.broadcast = broadcasts_->result();
 }
 
 void Worker::abort() {

@@ -1,36 +1,51 @@
 // Worker: one thread with a reactor and its share of the connections.
 //
-//   connecting --> ready --> loading --> draining --> closing --> done
+//   connecting --> ready --> loading --> draining --> checking --> closing --> done
+//                                             (hold only)
 //
-// Model: the worker is the handler of its connections, of which each has a Ledger; the Schedule says how many
-// messages a connection is to send. While loading, measure_begin() and measure_end() mark the time that
-// counts. A message belongs to the latency histogram if it was planned in that time, however late its echo
-// comes; to the throughput if its echo came in that time.
+// Model: the worker is the handler of its connections, each of which is a Client with a Ledger. A closed loop sends when
+// an echo makes room; an open loop when a timer says that a planned time has come. After each turn of the loop the
+// messages that it has handed to the kernel get their write time. What is measured goes through the Recorder.
+//
+// worker.cc: the thread and its phases; connecting.cc: connections that come and go; loading.cc: messages.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <levada/core/clock.h>
 #include <levada/net/reactor.h>
-#include <levada/tools/load/ledger.h>
+#include <levada/tools/load/broadcasts.h>
+#include <levada/tools/load/client.h>
 #include <levada/tools/load/options.h>
 #include <levada/tools/load/process.h>
-#include <levada/tools/load/result.h>
-#include <levada/tools/load/schedule.h>
+#include <levada/tools/load/recorder.h>
+#include <levada/tools/load/shaper.h>
 #include <levada/ws/service.h>
 
 namespace levada::load {
 
+// A worker's part of the whole.
+struct Share {
+  int index = 0;                  // among the workers of this process
+  std::uint32_t first = 0;        // number of its first connection
+  std::uint32_t connections = 0;  // how many it has
+  std::uint64_t count = 0;        // messages to send; 0: no limit
+};
+
 class Worker {
  public:
-  // Serves connections `first` to `first + count - 1`. Writes to the event descriptor `notify_fd` when
-  // ready() turns true and when the last connection is gone. All arguments must outlive the worker.
-  Worker(const Options& options, const net::Address& address, const Payloads& payloads, std::uint32_t first,
-         std::uint32_t count, int notify_fd);
+  // Writes to the event descriptor `notify_fd` when ready() turns true, when the last connection is gone, and when all
+  // messages of its share were answered. All arguments must outlive the worker.
+  Worker(const Options& options, const net::Address& address, const Payloads& payloads, const Share& share,
+         int notify_fd);
   Worker(const Worker&) = delete;
   ~Worker() { join(); }
 
@@ -46,60 +61,117 @@ class Worker {
 
   // The controlling thread. Every connection has been made, or has failed.
   bool ready() const { return ready_.load(std::memory_order_acquire); }
+  // Nothing is left to do: no connection is open or will be, or all messages were answered.
+  bool idle() const { return idle_.load(std::memory_order_acquire); }
   std::uint32_t open() const { return open_.load(std::memory_order_relaxed); }
+  std::optional<Second> latest() const { return recorder_.latest(); }
 
   // After join().
-  const Result& result() const { return result_; }
-  Result& result() { return result_; }
+  const Result& result() const { return recorder_.result(); }
 
   // For the engine.
+  void on_connected(ws::Connection& connection);
   void on_open(ws::Connection& connection);
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload);
+  void on_ping(ws::Connection& connection, Bytes payload);
+  void on_pong(ws::Connection& connection, Bytes payload);
   void on_close(ws::Connection& connection, const ws::CloseInfo& info);
   void on_refused(ws::Connection& connection, const ws::Refusal& refusal);
 
  private:
-  enum class Phase : std::uint8_t { connecting, ready, loading, draining, closing, done };
+  enum class Phase : std::uint8_t { connecting, ready, loading, draining, checking, closing, done };
 
-  struct Client {
-    Ledger ledger;
-    ws::Connection* connection = nullptr;
+  // A message that was queued in this turn.
+  struct Queued {
+    Client* client;
+    std::uint64_t sequence;
   };
 
+  // worker.cc
   ws::ServiceOptions service_options() const;
-  void dial_more();
-  std::uint32_t dial_limit();
-  void dial(Client& client);
-  void settle();
-  void notify() const;
-
-  void send_due(Client& client, std::uint64_t now);
-  void send_one(Client& client, std::uint64_t now);
-  void note_wrong(const Client& client, const Ledger::Answer& answer);
-  void lose(std::uint64_t planned_ns, std::uint64_t now);
+  void make_clients();
+  Character character_of(std::uint32_t number) const;
+  void loop();
+  void pin() const;
+  void flushed();
+  void tick();
+  void begin_checking();
+  void check_more();
   void begin_closing();
   void finish();
+  void notify() const;
+  void stop_if_idle();
+
+  // connecting.cc
+  void dial_more();
+  bool may_dial() const;
+  void dial(Client& client);
+  void dial_again(Client& client, std::uint32_t delay_ms);
+  void settle();
+  void note_refusal(const ws::Connection& connection, const ws::Refusal& refusal);
+  void close_churner(Client& client);
+  bool comes_and_goes(const Client& client) const { return client.character == Character::churner; }
+  void hush(bool reading);
+
+  // loading.cc
+  void plan();
+  void arm_timer();
+  void send_planned_now() { send_planned(reactor_->now_ns()); }
+  void send_planned(std::uint64_t now);
+  void leave_unsent(std::uint64_t now);
+  void send_due(Client& client, std::uint64_t now);
+  void send_one(Client& client, std::uint64_t planned_ns, std::uint64_t now);
+  void transmit(Client& client, std::uint64_t sequence);
+  void publish(std::uint64_t planned_ns);
+  void trickle(Client& client);
+  void pump();
+  bool has_room(const Client& client);
+  void receive(Client& client, Bytes payload, bool right_kind);
+  void hear(Client& client, Bytes payload);
+  void go_on(Client& client, std::uint64_t now);
+  void note_wrong(const Client& client, const Ledger::Answer& answer);
+  void give_up(Client& client, std::uint64_t now);
+  bool sends_pings() const {
+    return options_.mode == Mode::ping || (options_.mode == Mode::hold && phase_ != Phase::checking);
+  }
+  bool measured(const Client& client) const {
+    return client.character == Character::steady || options_.mode == Mode::churn;
+  }
+  Client& client_of(const ws::Connection& connection) const {
+    return *static_cast<Client*>(connection.user_data());
+  }
 
   const Options& options_;
   const net::Address& address_;
   const Payloads& payloads_;
-  const ClosedLoop schedule_;
+  const Share share_;
+  const ClosedLoop closed_loop_;
   const ws::Opcode opcode_;
   const int notify_fd_;
 
   std::vector<Client> clients_;
-  std::size_t dialed_ = 0;  // clients whose connection was begun
+  std::deque<Client*> to_dial_;
+  std::uint64_t dialed_ = 0;
   std::uint32_t in_handshake_ = 0;
   std::uint64_t connect_begin_ns_ = 0;
+  bool dial_planned_ = false;  // dial_more() will be called when the rate allows another
 
   Phase phase_ = Phase::connecting;
-  bool measuring_ = false;
-  std::uint64_t measured_from_ns_ = ~std::uint64_t{0};  // messages planned before are not in the histogram
-  std::uint64_t measure_end_ns_ = 0;
+  Recorder recorder_;
   ThreadTime begin_time_;
-  std::uint64_t in_flight_ = 0;  // of all connections, while draining
-  Result result_;
+  DueQueue due_;
+  net::Watch* timer_ = nullptr;
+  std::uint64_t left_ = 0;       // of the share's count
+  std::uint64_t in_flight_ = 0;  // of all connections
+  std::vector<Queued> queued_;
+  std::unique_ptr<Shaper> shaper_;
+  std::vector<Client*> trickling_;  // have pieces to send
+  std::unique_ptr<Broadcasts> broadcasts_;
+  std::vector<std::uint8_t> scratch_;
+  std::size_t checked_ = 0;  // hold: clients whose last echo was asked for
+
   std::atomic<bool> ready_{false};
+  std::atomic<bool> idle_{false};
   std::atomic<std::uint32_t> open_{0};
 
   // Destroyed from the last to the first: the connections with the reactor, then what they refer to.

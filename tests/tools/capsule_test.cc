@@ -1,0 +1,147 @@
+#include <levada/tools/load/capsule.h>
+
+#include <doctest/doctest.h>
+
+#include <levada/core/random.h>
+#include <levada/tools/load/verdict.h>
+
+namespace levada::load {
+namespace {
+
+Result full_result() {
+  Result result;
+  SeededRandom random(3);
+  for (int i = 0; i < 20'000; i++) {
+    for (const auto& [name, histogram] : result.histograms())
+      histogram->record(random.next() >> (20 + random.below(44)));
+  }
+  result.response.record(Histogram::highest_ns + 5);
+  result.errors = {{"lost", 3}, {"handshake.404", 2}};
+  result.examples = {{"lost", "connection 3, message \"9\""}};
+  result.close_codes = {{1000, 40}, {1006, 1}};
+  result.http_status = {{101, 41}, {404, 2}};
+  result.opened = 41;
+  result.handshakes = 5;
+  result.messages = 1000;
+  result.bytes = 16'000;
+  result.seconds = 2.5;
+  result.sent = 1100;
+  result.verified = 1090;
+  result.held = 4;
+  result.censored = 3;
+  result.unsent = 2;
+  result.broadcast.published = 7;
+  result.broadcast.expected = 70;
+  result.broadcast.delivered = 69;
+  result.busiest = {0.5, 0.25};
+  result.cpu_s = 1.25;
+  result.backend = "epoll";
+  result.open_loop = true;
+  Second second;
+  second.at_s = 1;
+  second.messages = 500;
+  second.errors = 1;
+  second.open = 41;
+  second.response = Sketch(result.service);
+  result.series = {second, second};
+  ServerSample server;
+  server.cpu_s = 0.75;
+  server.busiest = {0.7, 0.1};
+  server.pss_bytes = 5'000'000;
+  server.pss_before_bytes = 1'000'000;
+  server.seconds = {{1, 0.5, 123456}};
+  result.server = server;
+  return result;
+}
+
+TEST_CASE("a capsule that is read and written again is the same") {
+  const Options options;
+  const Result result = full_result();
+  const std::string json = write_capsule(options, result, true);
+  std::string why;
+  const auto capsule = read_capsule(json, why);
+  REQUIRE_MESSAGE(capsule, why);
+  const auto before = result.histograms(), after = capsule->result.histograms();
+  for (std::size_t i = 0; i < before.size(); i++) {
+    CAPTURE(before[i].first);
+    CHECK(*before[i].second == *after[i].second);
+  }
+  CHECK(capsule->result.errors == result.errors);
+  CHECK(capsule->result.close_codes == result.close_codes);
+  CHECK(capsule->result.http_status == result.http_status);
+  CHECK(capsule->result.server->pss_bytes == result.server->pss_bytes);
+  CHECK(capsule->result.series[1].response.entries() == result.series[1].response.entries());
+  // All but the time of writing.
+  const auto without_time = [](std::string text) {
+    const std::size_t at = text.find("\"time\"");
+    return text.erase(at, text.find('\n', at) - at);
+  };
+  CHECK(without_time(write_capsule(options, capsule->result, true)) == without_time(json));
+}
+
+TEST_CASE("results that went through capsules add up as those that did not") {
+  const Options options;
+  const Result one = full_result();
+  Result two = full_result();
+  two.response.record(77);
+  std::string why;
+  Result through = read_capsule(write_capsule(options, one, true), why)->result;
+  through.add(read_capsule(write_capsule(options, two, true), why)->result);
+  Result direct = one;
+  direct.add(two);
+  CHECK(through.response == direct.response);
+  CHECK(through.messages == direct.messages);
+  CHECK(through.series[0].response.percentile(99) == direct.series[0].response.percentile(99));
+  CHECK(through.error_count() == 10);
+}
+
+TEST_CASE("what is no capsule is refused with a reason") {
+  for (const char* text : {"", "{}", "[1, 2]", "{\"url\": 3}", "not json"}) {
+    std::string why;
+    CHECK_FALSE(read_capsule(text, why));
+    CHECK_MESSAGE(!why.empty(), text);
+  }
+  std::string json = write_capsule(Options(), full_result()), why;
+  json.replace(json.find("\"slots\": \"") + 10, 3, "1y2");
+  CHECK_FALSE(read_capsule(json, why));
+}
+
+// ---- Verdict ----
+
+Result paced(std::uint64_t lag_ns, std::uint64_t response_ns) {
+  Result result;
+  result.open_loop = true;
+  for (int i = 0; i < 1000; i++) {
+    result.lag.record(lag_ns);
+    result.response.record(response_ns);
+  }
+  return result;
+}
+
+TEST_CASE("a load that leaves late says that it is the limit") {
+  CHECK(verdict(paced(10'000, 100'000)).name == "schedule-bound");
+  CHECK(verdict(paced(300'000, 900'000)).name == "generator-limited");
+  CHECK(verdict(paced(300'000, 900'000'000)).name ==
+        "schedule-bound");  // nothing beside a response that long
+  Result unsent = paced(10'000, 100'000);
+  unsent.unsent = 1;
+  CHECK(verdict(unsent).name == "generator-limited");
+  CHECK(verdict(unsent).reason.find("1 message never left") != std::string::npos);
+  Result closed = paced(300'000, 900'000);
+  closed.open_loop = false;
+  CHECK(verdict(closed).name == "unknown");
+}
+
+TEST_CASE("who always had something to do is the bound") {
+  Result result;
+  result.server = ServerSample{};
+  result.busiest = {0.5, 0.45};
+  CHECK(verdict(result).name == "client-bound");
+  result.server->busiest = {0.95, 0};
+  CHECK(verdict(result).name == "both-bound");
+  result.busiest = {0.5, 0.1};
+  CHECK(verdict(result).name == "server-bound");
+}
+
+}  // namespace
+}  // namespace levada::load

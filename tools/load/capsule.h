@@ -1,0 +1,28 @@
+// Capsule: a whole run as one JSON object: what was asked for, on which machine, what came out, without loss.
+//
+// Model: the first part is for people and scripts (rates, percentiles, verdict); "histograms" has every histogram as
+// "NSxTIMES NSxTIMES ...", where NS is the least value of a slot, so that capsules can be compared, and results of
+// several processes added up, as exactly as within one run.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <levada/tools/load/options.h>
+#include <levada/tools/load/result.h>
+
+namespace levada::load {
+
+// Ends with a newline. `with_sketches`: also what is needed to add up each second of the series.
+std::string write_capsule(const Options& options, const Result& result, bool with_sketches = false);
+
+// What reports show of a capsule that was read.
+struct Capsule {
+  std::string url, mode, verdict;
+  Result result;
+};
+
+// On failure returns nothing and says why.
+std::optional<Capsule> read_capsule(const std::string& json, std::string& why);
+
+}  // namespace levada::load

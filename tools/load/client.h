@@ -1,0 +1,39 @@
+// Client: one of a worker's connections, and what is remembered when it comes and goes.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include <levada/tools/load/ledger.h>
+#include <levada/tools/load/schedule.h>
+#include <levada/tools/load/shaper.h>
+#include <levada/ws/connection.h>
+
+namespace levada::load {
+
+enum class Character : std::uint8_t {
+  steady,
+  slow,     // reads for a moment, ten times a second
+  churner,  // closes after some messages, and connects again
+};
+
+struct Client {
+  Client(const Payloads& payloads, std::uint32_t number, unsigned depth, Character is)
+      : ledger(payloads, number, depth), character(is) {}
+
+  std::uint32_t number() const { return ledger.connection(); }
+
+  Ledger ledger;
+  ws::Connection* connection = nullptr;
+  Timetable timetable;
+  Trickle trickle;
+  std::uint64_t dialed_ns = 0;
+  std::uint64_t connected_ns = 0;
+  std::uint64_t begun = 0;     // messages sent on the present connection
+  std::uint64_t answered = 0;  // of these
+  Character character;
+  bool known = false;    // was open before
+  bool checked = false;  // hold: its last echo was asked for
+};
+
+}  // namespace levada::load
