@@ -25,8 +25,9 @@ class Ended(Exception):
 class Faults:
     """One connection's faults: each method takes (number, payload) and returns the messages to send."""
 
-    def __init__(self, server):
+    def __init__(self, server, stream):
         self.server = server
+        self.stream = stream
         self.held = []
 
     def none(self, number, payload):
@@ -56,6 +57,33 @@ class Faults:
         others = [last for faults, last in self.server.last.items() if faults is not self]
         self.server.last[self] = payload
         return [others[0] if number % EVERY == 0 and others else payload]
+
+    def swap_owners(self, number, payload):
+        """Exchanges the answers of two connections, once in 10 000 messages of all."""
+        with self.server.lock:
+            self.server.total += 1
+            waiting, self.server.waiting = self.server.waiting, None
+            if waiting:
+                stream, other = waiting
+                stream.sendall(frame(BINARY, payload, key=None))
+                return [other]
+            if self.server.total % 10_000 == 0:
+                self.server.waiting = (self.stream, payload)
+                return []
+            return [payload]
+
+    def broadcast(self, number, payload):
+        for stream in self.server.sockets:
+            stream.sendall(frame(BINARY, payload, key=None))
+        return []
+
+    def broadcast_to_some(self, number, payload):
+        """The last connection does not hear each tenth."""
+        deaf = max(stream.fileno() for stream in self.server.sockets)
+        for stream in self.server.sockets:
+            if number % EVERY or stream.fileno() != deaf or stream is self.stream:
+                stream.sendall(frame(BINARY, payload, key=None))
+        return []
 
     def as_text(self, number, payload):
         return [(TEXT, payload)] if number % EVERY == 0 else [payload]
@@ -87,6 +115,11 @@ class BrokenServer:
     def __init__(self, fault="none"):
         self.fault = fault
         self.last = {}
+        self.lock = threading.Lock()
+        self.total = 0
+        self.waiting = None
+        self.heads = []
+        self.peers = []
         self.first_message = threading.Event()
         self.sockets = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -105,11 +138,12 @@ class BrokenServer:
     def accept(self):
         while True:
             try:
-                stream, _ = self.listener.accept()
+                stream, peer = self.listener.accept()
             except OSError:
                 return
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sockets.append(stream)
+            self.peers.append(peer)
             threading.Thread(target=self.serve, args=(stream,), daemon=True).start()
 
     def serve(self, stream):
@@ -129,6 +163,7 @@ class BrokenServer:
 
     def shake_hands(self, stream, reader):
         head = b"".join(iter(reader.readline, b"\r\n"))
+        self.heads.append(head)
         if self.fault == "no_answer":
             reader.read()
             raise Ended
@@ -144,7 +179,7 @@ class BrokenServer:
             raise Ended
 
     def echo(self, stream, reader):
-        fault = getattr(Faults(self), self.fault)
+        fault = getattr(Faults(self, stream), self.fault)
         number = 0
         while True:
             opcode, payload = read_frame(reader)
@@ -156,6 +191,44 @@ class BrokenServer:
             for message in fault(number, payload):
                 opcode, payload = message if isinstance(message, tuple) else (BINARY, message)
                 stream.sendall(frame(opcode, payload, key=None))
+
+
+class LossyRelay(BrokenServer):
+    """Stands between a client and a server, and loses one message of the server's in each 1000."""
+
+    def __init__(self, port):
+        super().__init__()
+        self.port = port
+        self.lost = 0
+
+    def serve(self, stream):
+        upstream = socket.create_connection(("127.0.0.1", self.port))
+        threading.Thread(target=self.forward, args=(stream, upstream), daemon=True).start()
+        reader = upstream.makefile("rb")
+        try:
+            stream.sendall(b"".join(iter(reader.readline, b"\r\n")) + b"\r\n")
+            while True:
+                head = read(reader, 2)
+                assert head[1] < 126, "only short messages"
+                payload = read(reader, head[1])
+                with self.lock:
+                    self.total += head[0] & 0x0F == BINARY
+                    loses = head[0] & 0x0F == BINARY and self.total % 1000 == 0
+                    self.lost += loses
+                if not loses:
+                    stream.sendall(head + payload)
+        except (OSError, ValueError, Ended):
+            pass
+        finally:
+            stream.close()
+
+    def forward(self, stream, upstream):
+        try:
+            while data := stream.recv(65536):
+                upstream.sendall(data)
+            upstream.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 def read(reader, size):

@@ -50,8 +50,13 @@ th:first-child, td:first-child { text-align: left; }
 std::string seconds_text(double value) {
   return fixed(value, value < 10 && value != std::floor(value) ? 1 : 0) + " s";
 }
+// "1.50 ms", and "10 ms" rather than "10.0 ms".
 std::string microseconds_text(double value) {
-  return duration_text(static_cast<std::uint64_t>(value * 1e3));
+  std::string text = duration_text(static_cast<std::uint64_t>(std::llround(value * 1e3)));
+  const std::size_t point = text.find('.'), unit = text.find(' ');
+  if (point != std::string::npos && text.find_first_not_of('0', point + 1) == unit)
+    text.erase(point, unit - point);
+  return text;
 }
 std::string bytes_of(double value) {
   return bytes_text(value);

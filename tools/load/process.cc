@@ -42,7 +42,7 @@ void Process::begin() {
 
 void Process::second(double at_s) {
   const auto now_ns = begin_ns_ ? cpu_ns() : std::nullopt;
-  if (!now_ns || at_s <= last_at_s_) return;
+  if (!now_ns || at_s < last_at_s_ + 0.1) return;
   seconds_.push_back(
       {at_s, static_cast<double>(*now_ns - last_ns_) / 1e9 / (at_s - last_at_s_), rss_bytes()});
   last_ns_ = *now_ns;

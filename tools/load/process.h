@@ -29,7 +29,8 @@ class Process {
   // Whether there is such a process; with 0 there is nothing to measure.
   bool open(int pid);
 
-  // Both ends of the measured time, `seconds` long, and `at_s` seconds after its beginning.
+  // Both ends of the measured time, `seconds` long, and `at_s` seconds after its beginning (nothing if that is less than
+  // 0.1 s after the last call).
   void begin();
   void second(double at_s);
   std::optional<ServerSample> end(double seconds) const;

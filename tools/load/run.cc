@@ -63,7 +63,9 @@ void load(const Workers& workers, const Options& options, Controller& controller
     server.second(at_s);
     if (hooks.second) hooks.second(latest(workers, at_s));
   });
-  result.server = server.end(static_cast<double>(monotonic_ns() - begin) / 1e9);
+  const double seconds = static_cast<double>(monotonic_ns() - begin) / 1e9;
+  server.second(seconds);
+  result.server = server.end(seconds);
   for (const auto& worker : workers) worker->measure_end();
 }
 

@@ -35,8 +35,8 @@ Search search_rate(const Options& options, const std::function<bool(const Option
     if (!run_one(at, done.result) || done.result.interrupted) return nullptr;
     const bool expected = std::all_of(options.expectations.begin(), options.expectations.end(),
                                       [&](const auto& each) { return holds(each, done.result); });
-    done.limited = verdict(done.result).name == "generator-limited";
-    done.kept = expected && done.result.errors.empty() && !done.limited;
+    done.kept = expected && done.result.errors.empty() && done.result.unsent == 0;
+    done.limited = !done.kept && verdict(done.result).name == "generator-limited";
     search.trials.push_back(std::move(done));
     return &search.trials.back();
   };

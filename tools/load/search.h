@@ -1,8 +1,8 @@
 // Search: the highest rate at which a server keeps every expectation.
 //
 // Model: one run at the lowest rate, one at the highest; then bisection of their ratio until the answer is known to
-// 5 %. A run counts as kept if no message was lost, all expectations hold, and the load kept its own timetable: where
-// it did not, the answer is the load's limit and says so.
+// 5 %. A rate counts as kept if no message was lost or left unsent, and all expectations hold: the load's own lateness is
+// part of the response time, so it can only hide a rate, never flatter one. Where it may have, the answer says so.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@ namespace levada::load {
 struct Trial {
   double rate = 0;
   bool kept = false;
-  bool limited = false;  // by the load itself
+  bool limited = false;  // not kept, and the load itself was late
   Result result;
 };
 

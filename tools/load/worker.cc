@@ -181,11 +181,21 @@ void Worker::measure_begin() {
 void Worker::tick() {
   if (!recorder_.measuring()) return;
   recorder_.tick(reactor_->now_ns(), open());
+  give_up_waiting();
   // As near to whole seconds of the measured time as the reactor's milliseconds allow.
   const std::uint64_t into = (reactor_->now_ns() - recorder_.from_ns()) % nanoseconds_per_second;
   const std::uint64_t wait =
       into > nanoseconds_per_second / 2 ? 2 * nanoseconds_per_second - into : nanoseconds_per_second - into;
   reactor_->after(milliseconds(wait), [this] { tick(); });
+}
+
+// A count may never be reached when answers are lost: silence for the drain time ends the run, too.
+void Worker::give_up_waiting() {
+  if (options_.count == 0 || phase_ != Phase::loading) return;
+  silent_seconds_ = recorder_.latest()->messages == 0 && in_flight_ > 0 ? silent_seconds_ + 1 : 0;
+  if (silent_seconds_ == 0 || silent_seconds_ * nanoseconds_per_second < options_.drain_ns || idle()) return;
+  idle_.store(true, std::memory_order_release);
+  notify();
 }
 
 void Worker::measure_end() {

@@ -95,6 +95,7 @@ class Worker {
   void pin() const;
   void flushed();
   void tick();
+  void give_up_waiting();
   void begin_checking();
   void check_more();
   void begin_closing();
@@ -168,7 +169,8 @@ class Worker {
   std::vector<Client*> trickling_;  // have pieces to send
   std::unique_ptr<Broadcasts> broadcasts_;
   std::vector<std::uint8_t> scratch_;
-  std::size_t checked_ = 0;  // hold: clients whose last echo was asked for
+  std::uint64_t silent_seconds_ = 0;  // with messages in flight
+  std::size_t checked_ = 0;           // hold: clients whose last echo was asked for
 
   std::atomic<bool> ready_{false};
   std::atomic<bool> idle_{false};
