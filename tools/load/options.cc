@@ -29,12 +29,12 @@ struct Texts {
 
 constexpr const char* help_text =
     R"(levada-load URL [OPTIONS]        loads a WebSocket server, checks every echo, tells how fast it was
-levada-load --compare A.json B.json               URL: ws://HOST[:PORT][/PATH], ws+unix:/SOCKET[:/PATH]
+levada-load --compare A.json B.json            URL: ws://HOST[:PORT][/PATH], ws+unix:/SOCKET[:/PATH]
 Load
  -c, --connections N  connections (50)            -d, --duration TIME  how long to measure (10s)
  -p, --depth N   closed loop: in flight each (1)  -n, --count N        end after this many messages
  -R, --rate N    open loop: messages/s in all         --rate-per-conn N   or of each connection
-     --poisson   open loop at random times            --warmup TIME    not measured (d/10, at most 1s)
+     --poisson   open loop at random times            --warmup TIME    not measured (d/10, max. 1s)
  -t, --threads N     threads (1), --pin to CPUs       --processes N    processes (1)
      --connect-rate N  new connections/s              --source NET     local addresses, 127.0.0.0/8
 Messages
@@ -42,15 +42,15 @@ Messages
      --text      instead of binary                    --shape KIND     whole fragments control bytes
      --seed N    of payloads and schedules (1)                         cuts mix
 Modes
-     --mode MODE     echo, ping, broadcast, handshake, churn (--messages N each), hold (--ping-every TIME)
+     --mode MODE   echo ping broadcast handshake churn (--messages N each) hold (--ping-every TIME)
      --slow SHARE, --churners SHARE     of the connections read slowly; come and go
      --against URL [--blocks N]         A B B A: which one is faster, with a confidence interval
      --search FROM-TO                   the highest rate that keeps every --expect
 Request: -H 'NAME: VALUE', --origin O, --subprotocol P, --timeout TIME (10s), --drain TIME (2s)
-Reports: --json[=FILE], --html FILE, --csv FILE, --hgrm FILE, -q, --no-progress, --server-pid PID[,PID]
-     --expect 'p99<2ms'   (any number of these) exit status 1 if not; also errors=0, lag.p99<1ms, rate>5k
+Reports: --json[=FILE] --html FILE --csv FILE --hgrm FILE -q --no-progress --server-pid PID[,PID]
+     --expect 'p99<2ms'  (any number of these) exit status 1 if not; errors=0, lag.p99<1ms, rate>5k
 SIZE 512 10k 16Ki 1M. TIME 100ms 30s 2m. --backend auto, epoll, io_uring. More: man levada-load
-Exit status: 0; 1: errors, nothing echoed, an expectation missed; 2: wrong usage. Ctrl-C ends a run early.
+Exit status 1: errors, nothing echoed, an expectation missed; 2: wrong usage. Ctrl-C: end early.
 )";
 
 void describe_load(CLI::App& app, Options& options, Texts& texts) {

@@ -136,7 +136,7 @@ bool run_processes(const Options& options, Result& result, std::string& why) {
   std::vector<Child> children;
   bool good = start(options, children, why);
   // Ctrl-C is the children's affair: they end early, and the parent reports.
-  std::signal(SIGINT, SIG_IGN);
+  const auto usual = std::signal(SIGINT, SIG_IGN);
   good = good && rendezvous(children, why);
   server.begin();
   const std::uint64_t begin = monotonic_ns();
@@ -148,6 +148,7 @@ bool run_processes(const Options& options, Result& result, std::string& why) {
     while (waitpid(child.pid, nullptr, 0) < 0 && errno == EINTR) {
     }
   }
+  std::signal(SIGINT, usual);
   return good;
 }
 
