@@ -78,10 +78,10 @@ class Faults:
         return []
 
     def broadcast_to_some(self, number, payload):
-        """The last connection does not hear each tenth."""
-        deaf = max(stream.fileno() for stream in self.server.sockets)
+        """One listener does not hear each tenth."""
+        deaf = max(stream.fileno() for stream in self.server.sockets if stream is not self.stream)
         for stream in self.server.sockets:
-            if number % EVERY or stream.fileno() != deaf or stream is self.stream:
+            if number % EVERY or stream.fileno() != deaf:
                 stream.sendall(frame(BINARY, payload, key=None))
         return []
 
