@@ -4,7 +4,7 @@
 //
 //   void on_upgrade(Upgrade& upgrade);                                  // server: accept, reject or hold a handshake
 //   void on_http(HttpExchange& exchange);                               // server: a request that asks for no WebSocket
-//   void on_connected(Connection& connection);                          // client: TCP is there, the request leaves
+//   void on_connected(Connection& connection);                          // client: TCP is there, to the server or a proxy
 //   void on_open(Connection& connection);                               // the handshake is done
 //   void on_message(Connection& connection, Opcode opcode, Bytes payload);
 //   void on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last);  // instead of on_message: pieces

@@ -301,6 +301,8 @@ void UpgradeTicket::reject(std::uint16_t status, std::string body) const {
 // ---- Client ----
 
 void Connection::on_connected() {
+  if (service_->table_.connected != nullptr) service_->table_.connected(service_->handler_, *this);
+  if (closed()) return;
   if (pending_->tunnel == nullptr) return leave_proxy();
   Stream::send(pending_->tunnel->output());
 }
@@ -326,7 +328,6 @@ bool Connection::begin_tls() {
 void Connection::send_request() {
   Stream::send({pending_->input->data(), pending_->input_bytes});
   clear_input(*pending_);
-  if (service_->table_.connected != nullptr) service_->table_.connected(service_->handler_, *this);
 }
 
 void Connection::receive_from_proxy(MutableBytes bytes, Owner* memory) {
