@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <levada/core/clock.h>
@@ -62,9 +63,10 @@ struct Flight {
   std::int32_t result;
 };
 
-// Memory of a receive that was still under way when its stream closed.
+// Memory of a direct receive that was still under way when its stream closed, or gave that memory up.
 struct Orphan {
   std::uint64_t data;
+  MutableBytes bytes;
   OwnerRef memory;
 };
 
@@ -120,7 +122,8 @@ class IoUringBackend final : public Backend {
   void handle_writable(const Completion& completion);
   void after_receive(Stream& stream, std::int32_t result);
   void receive_again(Stream& stream);
-  void release_orphan(std::uint64_t data);
+  void orphan(Stream& stream);
+  Orphan take_orphan(std::uint64_t data);
   Stream* find_stream(std::uint64_t data) { return static_cast<Stream*>(reactor_.find(id_of(data))); }
 
   Reactor& reactor_;
@@ -272,10 +275,7 @@ void IoUringBackend::stop(Endpoint& endpoint) {
   }
   // Its queue is about to be cleared, while requests that point to it wait for the enter.
   if (endpoint.in_flight_) io_uring_submit(&ring_);
-  if (endpoint.armed_direct_) {
-    const ReceiveTarget target = static_cast<Stream&>(endpoint).receive_target();
-    orphans_.push_back({tag(Operation::direct, endpoint.id()), OwnerRef::share(target.owner)});
-  }
+  if (endpoint.armed_direct_) orphan(static_cast<Stream&>(endpoint));
   if (endpoint.armed_receive_ || endpoint.armed_writable_) {
     io_uring_sqe* request = next_request();
     io_uring_prep_cancel_fd(request, endpoint.fd_, IORING_ASYNC_CANCEL_ALL);
@@ -300,8 +300,13 @@ void IoUringBackend::resume(Endpoint& endpoint) {
   receive_again(static_cast<Stream&>(endpoint));
 }
 
+// The stream may let go of its target when this returns: what is still received into it is kept here.
 void IoUringBackend::set_direct(Stream& stream) {
-  if (!stream.direct_) return;
+  if (!stream.direct_) {
+    if (!stream.armed_direct_) return;
+    orphan(stream);
+    return cancel(Operation::direct, stream.id());
+  }
   stream.expect_large_ = true;
   if (stream.armed_receive_ && !stream.armed_direct_) cancel(Operation::receive, stream.id());
 }
@@ -509,13 +514,15 @@ void IoUringBackend::handle_receive(const Completion& completion) {
 }
 
 void IoUringBackend::handle_direct(const Completion& completion) {
+  Orphan orphan = take_orphan(completion.data);
   Stream* stream = find_stream(completion.data);
-  if (stream == nullptr) return release_orphan(completion.data);
+  if (stream == nullptr) return;
   stream->armed_receive_ = false;
   stream->armed_direct_ = false;
   if (completion.result > 0) {
-    const MutableBytes target = stream->receive_target().bytes;
-    reactor_.received(*stream, target.first(static_cast<std::size_t>(completion.result)), nullptr);
+    const MutableBytes target = orphan.memory ? orphan.bytes : stream->receive_target().bytes;
+    const MutableBytes bytes = target.first(static_cast<std::size_t>(completion.result));
+    reactor_.received(*stream, bytes, orphan.memory.get());
   }
   after_receive(*stream, completion.result);
 }
@@ -555,8 +562,21 @@ void IoUringBackend::handle_writable(const Completion& completion) {
   if (!stream->closed()) receive_again(*stream);
 }
 
-void IoUringBackend::release_orphan(std::uint64_t data) {
-  std::erase_if(orphans_, [data](const Orphan& orphan) { return orphan.data == data; });
+void IoUringBackend::orphan(Stream& stream) {
+  const ReceiveTarget target = stream.receive_target();
+  orphans_.push_back({tag(Operation::direct, stream.id()), target.bytes, OwnerRef::share(target.owner)});
+  stream.armed_direct_ = false;
+}
+
+Orphan IoUringBackend::take_orphan(std::uint64_t data) {
+  for (Orphan& orphan : orphans_) {
+    if (orphan.data != data) continue;
+    Orphan found = std::move(orphan);
+    std::swap(orphan, orphans_.back());
+    orphans_.pop_back();
+    return found;
+  }
+  return {};
 }
 
 void IoUringBackend::restart_starved() {

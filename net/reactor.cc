@@ -350,9 +350,17 @@ bool Reactor::accepting_is_over_budget() const {
 
 void Reactor::relieve_memory() {
   blocks_.trim();
-  for (const Relief& relief : reliefs_) {
-    if (options_.budget->exceeded()) relief.relieve(relief.context);
+  for (const auto& kept : reliefs_) {
+    const std::shared_ptr<Relief> relief = kept.lock();
+    if (relief != nullptr && options_.budget->exceeded()) relief->relieve(relief->context);
   }
+}
+
+std::shared_ptr<Reactor::Relief> Reactor::add_relief(void (*relieve)(void*), void* context) {
+  std::erase_if(reliefs_, [](const auto& kept) { return kept.expired(); });
+  auto relief = std::make_shared<Relief>(Relief{relieve, context});
+  reliefs_.push_back(relief);
+  return relief;
 }
 
 void Reactor::measure_latency() {

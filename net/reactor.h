@@ -82,12 +82,13 @@ class Reactor {
   // Any thread. Runs `task` on the reactor's thread in its next turn. Tasks of one thread run in their order.
   void post(Task task);
 
-  // Calls `relieve(context)` in each turn that begins while the memory budget is exceeded, until remove_relief().
-  using Relieve = void (*)(void* context);
-  void add_relief(Relieve relieve, void* context) { reliefs_.push_back({relieve, context}); }
-  void remove_relief(void* context) {
-    std::erase_if(reliefs_, [context](const Relief& relief) { return relief.context == context; });
-  }
+  // Calls `relieve(context)` in each turn that begins while the memory budget is exceeded, as long as the result is kept;
+  // that may be longer than the reactor.
+  struct Relief {
+    void (*relieve)(void* context);
+    void* context;
+  };
+  std::shared_ptr<Relief> add_relief(void (*relieve)(void*), void* context);
   MemoryBudget* budget() { return options_.budget.get(); }
 
   // Runs `task` once, `delay_ms` from now, unless its id is closed before.
@@ -249,11 +250,7 @@ class Reactor {
   std::uint32_t dirty_tail_ = nothing;
   std::vector<std::uint32_t> closed_;
   std::vector<SlotId> paused_listeners_;
-  struct Relief {
-    Relieve relieve;
-    void* context;
-  };
-  std::vector<Relief> reliefs_;
+  std::vector<std::weak_ptr<Relief>> reliefs_;
   ReactorCounters counters_;
   std::vector<std::unique_ptr<TlsLayer>> tls_layers_;  // by slot
   Error last_error_;

@@ -107,8 +107,8 @@ void Connection::shut_down() {
 // closing a socket with unread bytes would reset the connection and could take our close frame with it.
 void Connection::end_sending() {
   phase_ = Phase::closed;
+  receive_directly(false);  // first: the kernel may be writing into what is pending
   drop_pending();
-  receive_directly(false);
   Stream::resume();
   if (role() == Role::server) finish();
   since_ms_ = reactor().now_ms();

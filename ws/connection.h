@@ -214,7 +214,7 @@ class Connection final : public net::Stream {
   net::ReceiveTarget receive_target() override;
 
   // sending.cc
-  SendStatus send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress);
+  SendStatus send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole = true);
   SendStatus send_deflated_fragment(Opcode opcode, Bytes piece, bool last);
   SendStatus send_control(Opcode opcode, Bytes payload);
   SendStatus admit(std::size_t size, bool whole = true);

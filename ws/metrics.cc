@@ -105,6 +105,7 @@ constexpr ServiceFamily service_families[] = {
 
 std::string Server::openmetrics() const {
   const std::lock_guard lock(ending_);
+  if (loops_.empty()) return {};
   Text text;
   const auto each_reactor = [this](auto&& visit) {
     for (std::size_t i = 0; i < loops_.size(); i++) {

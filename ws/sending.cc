@@ -43,10 +43,10 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
   return message ? net::Mark::message : net::Mark::kept;
 }
 
-SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress) {
+// `whole`: a message of its own and not a piece, for which OutputPolicy holds.
+SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole) {
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_ || opcode == Opcode::continuation);
-  const bool whole = fin && opcode != Opcode::continuation;
   const SendStatus status = admit(frame_size(payload.size(), role() == Role::client), whole);
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
@@ -162,7 +162,7 @@ SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
   if (fragmenting_) opcode = Opcode::continuation;
   const bool compress = fragmenting_ ? deflate_.in_fragments : deflate_.agreed();
   const SendStatus status = compress ? send_deflated_fragment(opcode, piece, last)
-                                     : send_frame(opcode, piece, last, Compress::never);
+                                     : send_frame(opcode, piece, last, Compress::never, false);
   if (status != SendStatus::queued) return status;
   fragmenting_ = !last;
   deflate_.in_fragments = compress && !last;

@@ -92,8 +92,10 @@ void Server::start_threads(std::size_t count) {
 
 void Server::Loop::run() {
   reactor->run();
-  if (!found) found = connections();
-  for (auto& service : services) cut += service->unfinished() + service->cut_by_shut_down();
+  for (auto& service : services) {
+    found += stopping ? service->found_by_shut_down() : service->connections();
+    cut += service->unfinished() + service->cut_by_shut_down();
+  }
   reactor->close_all();
 }
 
@@ -104,7 +106,7 @@ void Server::Loop::add_to(ServerResult& result) const {
     result.messages += counters.messages_received.value();
     result.payload_bytes += counters.payload_bytes_received.value();
   }
-  result.closed += found.value_or(0) - cut;
+  result.closed += found - cut;
   result.cut += cut;
 }
 
@@ -115,14 +117,13 @@ std::size_t Server::Loop::connections() const {
 }
 
 void Server::Loop::begin_stop(std::uint32_t deadline_ms) {
-  if (found) return;
-  found = connections();
+  if (std::exchange(stopping, true)) return;
   for (auto& service : services) {
     service->shut_down([this] {
       if (connections() == 0) reactor->stop();
     });
   }
-  if (*found == 0) return reactor->stop();
+  if (connections() == 0) return reactor->stop();
   reactor->after(deadline_ms, [this] { reactor->stop(); });
 }
 

@@ -46,7 +46,7 @@ struct ServerResult {
   std::uint64_t opened = 0;         // connections
   std::uint64_t messages = 0;       // received
   std::uint64_t payload_bytes = 0;  // of them
-  // Of the connections that stop() found:
+  // Of the connections that stop() found, or that were adopted since:
   std::uint64_t closed =
       0;  // connections that ended by themselves or by the close handshake, all they had queued sent
   std::uint64_t cut = 0;  // connections that had not when they were closed
@@ -107,7 +107,8 @@ class Server {
   std::uint16_t port() const { return port_; }
   const std::string& url() const { return url_; }
 
-  // After listen(), any thread: all counters as OpenMetrics text, to be served as openmetrics_type. None after wait().
+  // After listen(), any thread: all counters as OpenMetrics text, to be served as openmetrics_type. Empty after
+  // wait().
   std::string openmetrics() const;
 
   int threads() const { return static_cast<int>(loops_.size()); }
@@ -135,7 +136,8 @@ class Server {
     std::vector<std::unique_ptr<Service>> services;
     std::unique_ptr<net::Reactor> reactor;
     std::thread thread;
-    std::optional<std::size_t> found;  // connections when a graceful stop began
+    bool stopping = false;  // gracefully
+    std::size_t found = 0;
     std::size_t cut = 0;
     ~Loop();
     void run();

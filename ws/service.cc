@@ -53,13 +53,12 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
   assert(subprotocols_.size() <= 255);
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
-    reactor_.add_relief([](void* self) { static_cast<Service*>(self)->relieve(); }, this);
+    relief_ = reactor_.add_relief([](void* self) { static_cast<Service*>(self)->relieve(); }, this);
   }
 }
 
 Service::~Service() {
   assert(connections_ == 0);
-  reactor_.remove_relief(this);
 }
 
 Error Service::listen(Fd fd) {
@@ -121,7 +120,10 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
     std::memcpy(copy, received.data(), received.size());
     connection->on_receive({copy, received.size()}, nullptr);
   }
-  if (shutting_down_ && !connection->closed()) connection->shut_down();
+  if (shutting_down_ && !connection->closed()) {
+    found_by_shut_down_++;
+    connection->shut_down();
+  }
   return connection;
 }
 
@@ -131,6 +133,7 @@ bool Service::is_trusted_proxy(int fd) const {
 }
 
 void Service::shut_down(Task empty) {
+  if (!shutting_down_) found_by_shut_down_ = connections_;
   shutting_down_ = true;
   on_empty_ = std::move(empty);
   reactor_.for_each([this](net::Endpoint& endpoint) {

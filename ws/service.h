@@ -303,7 +303,9 @@ class Service {
   // Connections that would lose something if they were closed now: all but those whose close handshake is done and
   // everything sent. Walks all endpoints of the reactor.
   std::size_t unfinished();
-  // Connections that ended since shut_down() because their peer did not do its part in time.
+  // Connections that shut_down() found, and that were adopted since.
+  std::size_t found_by_shut_down() const { return found_by_shut_down_; }
+  // Those of them that ended because their peer did not do its part in time.
   std::size_t cut_by_shut_down() const { return cut_by_shut_down_; }
 
   // ---- State ----
@@ -365,8 +367,10 @@ class Service {
   DialObserver* dial_observer_ = nullptr;
   std::unordered_map<std::uint64_t, net::Address> proxied_addresses_;  // by SlotId::packed()
   bool shutting_down_ = false;
+  std::size_t found_by_shut_down_ = 0;
   std::size_t cut_by_shut_down_ = 0;
   Task on_empty_;
+  std::shared_ptr<net::Reactor::Relief> relief_;
   Counters counters_;
   Error last_error_;
 };

@@ -15,6 +15,7 @@
 
 #include <doctest/doctest.h>
 
+#include <levada/core/clock.h>
 #include <levada/net/io_uring.h>
 #include <levada/tests/support/blocking_client.h>
 
@@ -360,5 +361,241 @@ TEST_CASE("a server stops from a handler, and may be stopped twice") {
     CHECK(client.reaches_end());
     server.stop();
     server.wait();
+  });
+}
+
+// ---- Graceful stops ----
+
+namespace {
+
+// Also answers plain requests, which shows that a connection was accepted.
+struct Polite : Echo {
+  void on_http(HttpExchange& exchange) { exchange.respond(200, "text/plain", "ok"); }
+  void on_message(Connection& connection, Opcode opcode, Bytes payload) {
+    if (to_text(payload) == "much") {
+      connection.send(Opcode::binary, to_bytes(random_bytes(20'000'000)));
+    } else {
+      connection.send(opcode, payload);
+    }
+  }
+};
+
+using Clients = std::vector<std::unique_ptr<BlockingClient>>;
+
+Clients connect(const Server& server, int count) {
+  Clients clients;
+  for (int i = 0; i < count; i++) {
+    clients.push_back(std::make_unique<BlockingClient>(address_of(server)));
+    clients.back()->upgrade();
+    check_echo(*clients.back());
+  }
+  return clients;
+}
+
+void answer_close(BlockingClient& client) {
+  CHECK(client.frame() == Frame{8, close_payload(1001)});
+  client.send(Opcode::close, close_payload(1001));
+  CHECK(client.reaches_end());
+}
+
+void check_result(const Server& server, std::uint64_t closed, std::uint64_t cut) {
+  CHECK(server.result().closed == closed);
+  CHECK(server.result().cut == cut);
+}
+
+template <class Work>
+double seconds_of(Work&& work) {
+  const std::uint64_t began = monotonic_ns();
+  work();
+  return static_cast<double>(monotonic_ns() - began) / 1e9;
+}
+
+}  // namespace
+
+TEST_CASE("a graceful stop ends listening, tells everyone 1001, refuses handshakes with 503, and counts") {
+  on_each_backend([](ServerOptions options) {
+    for (const int threads : {1, 3}) {
+      CAPTURE(threads);
+      options.threads = threads;
+      Counts counts;
+      Server server(options);
+      server.route("", [&counts](int reactor) { return Polite{{&counts, reactor}}; });
+      REQUIRE(!server.start());
+      const net::Address address = address_of(server);
+      Clients clients = connect(server, 8);
+      BlockingClient half(address);
+      half.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+      CHECK(half.head().starts_with("HTTP/1.1 200"));
+      half.write("GET / HT");
+      server.stop(20'000);
+      for (auto& client : clients) answer_close(*client);
+      CHECK(half.head().find("HTTP/1.1 503") != std::string::npos);  // behind the first answer's body
+      clients.clear();
+      half.take_fd().reset();
+      server.wait();
+      check_result(server, 9, 0);
+      CHECK(server.result().opened == 8);
+      CHECK(server.result().messages == 8);
+      CHECK(server.result().payload_bytes == 40);
+      CHECK(counts.closed == 8);
+      Fd fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+      CHECK(::connect(fd.get(), address.get(), address.size()) != 0);
+    }
+  });
+}
+
+TEST_CASE("a graceful stop lets everything that is queued leave first") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    Server server(options);
+    server.route("", [&counts](int) { return Polite{{&counts}}; });
+    REQUIRE(!server.start());
+    Clients clients = connect(server, 2);
+    for (auto& client : clients) client->send(Opcode::text, "much");
+    for (auto& client : clients) REQUIRE(client->receive());  // it has begun
+    server.stop(20'000);
+    for (auto& client : clients) {
+      CHECK((client->frame().payload == random_bytes(20'000'000)));
+      answer_close(*client);
+      client->take_fd().reset();
+    }
+    server.wait();
+    check_result(server, 2, 0);
+  });
+}
+
+TEST_CASE("who does not answer is cut at the deadline, and counted") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    options.threads = 2;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    Clients clients = connect(server, 5);
+    const double seconds = seconds_of([&] {
+      server.stop(300);
+      for (std::size_t i = 0; i < 2; i++) {
+        answer_close(*clients[i]);
+        clients[i]->take_fd().reset();
+      }
+      server.wait();
+    });
+    CHECK(seconds >= 0.299);
+    CHECK(seconds < 4);
+    check_result(server, 2, 3);
+    CHECK(counts.closed == 5);
+  });
+}
+
+TEST_CASE("who does not answer within the close timeout is cut before the deadline") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    options.service.close_timeout_ms = 100;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    Clients clients = connect(server, 3);
+    server.stop(60'000);
+    CHECK(seconds_of([&] { server.wait(); }) < 30);
+    check_result(server, 0, 3);
+  });
+}
+
+TEST_CASE("a connection whose close handshake is done is not cut, also when its peer leaves TCP open") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    for (const std::uint32_t close_timeout_ms :
+         {100u, 60'000u}) {  // which ends before the deadline, and after
+      options.service.close_timeout_ms = close_timeout_ms;
+      Server server(options);
+      add_echo(server, counts);
+      REQUIRE(!server.start());
+      Clients clients = connect(server, 1);
+      server.stop(close_timeout_ms == 100 ? 60'000 : 200);
+      answer_close(*clients[0]);
+      server.wait();
+      check_result(server, 1, 0);
+    }
+  });
+}
+
+TEST_CASE("a second stop without a deadline ends at once, and one with a deadline changes nothing") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    Clients clients = connect(server, 2);
+    server.stop(60'000);
+    CHECK(clients[0]->frame() == Frame{8, close_payload(1001)});
+    server.stop(1);
+    clients[0]->send(Opcode::close, close_payload(1001));
+    CHECK(clients[0]->reaches_end());
+    server.stop();
+    CHECK(seconds_of([&] { server.wait(); }) < 30);
+    check_result(server, 1, 1);
+  });
+}
+
+TEST_CASE(
+    "a server without connections stops at once, whatever the deadline, and one that was never started too") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 2;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    server.stop(60'000);
+    CHECK(seconds_of([&] { server.wait(); }) < 30);
+    check_result(server, 0, 0);
+    Server listening(options);
+    add_echo(listening, counts);
+    REQUIRE(!listening.listen());
+    listening.stop(60'000);
+    Server fresh(options);
+    fresh.stop(60'000);
+  });
+}
+
+TEST_CASE("a socket that is adopted while the server stops is told so too") {
+  on_each_backend([](ServerOptions options) {
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    REQUIRE(!server.start());
+    Clients clients = connect(server, 1);
+    server.stop(300);
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    server.adopt_upgraded(Fd(ends[0]));
+    BlockingClient late{Fd(ends[1])};
+    CHECK(late.frame() == Frame{8, close_payload(1001)});
+    server.wait();  // neither answers, but only one was there when it began
+    CHECK(server.result().cut == 2);
+    CHECK(server.result().closed == 0);
+    server.adopt(Fd(socket(AF_UNIX, SOCK_STREAM, 0)));  // nobody takes it any more
+  });
+}
+
+TEST_CASE("a server may be stopped by one thread while another waits, and its counters read") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 2;
+    for (int i = 0; i < 20; i++) {
+      Counts counts;
+      Server server(options);
+      add_echo(server, counts);
+      REQUIRE(!server.start());
+      std::thread reader([&server] {
+        while (server.openmetrics().size() > 100) {
+        }
+      });
+      std::thread stopper([&server] {
+        server.stop(1000);
+        server.stop();
+      });
+      server.wait();
+      stopper.join();
+      reader.join();
+    }
   });
 }
