@@ -90,6 +90,7 @@ TEST_CASE("broadcasts that are not measured are delivered all the same") {
   for (const std::uint32_t listener : {1u, 2u, 3u}) CHECK(party.hear(listener, 0, 2000).echo == Echo::right);
   CHECK(party.broadcasts.expected() == 3);
   CHECK(party.broadcasts.result().published == 0);
+  CHECK(party.broadcasts.result().delivered == 0);
   CHECK(party.broadcasts.result().last.count() == 0);
 }
 

@@ -55,6 +55,10 @@ function readBack() {
     answer: document.getElementById('answer').textContent,
     capsule: JSON.parse(document.getElementById('capsule').textContent),
     overflow: document.documentElement.scrollWidth - window.innerWidth,
+    cut: [...document.querySelectorAll('svg text')].filter((text) => {
+      const { x, y, width, height } = text.getBBox();
+      return x < 0 || y < 0 || x + width > 640 || y + height > 300;
+    }).map((text) => text.textContent),
     background: getComputedStyle(document.body).backgroundColor,
     figures: [...document.querySelectorAll('figure')].map((figure) => ({
       id: figure.id,
@@ -145,6 +149,7 @@ async function main() {
     check('dark is another page', dark.background !== light.background && dark.figures[0].lines[0].stroke !== light.figures[0].lines[0].stroke);
     const phone = await look(browser, 'light', 390);
     check('nothing overflows on a phone', phone.overflow <= 0, phone.overflow);
+    check('no text of a plot is cut off', [...light.cut, ...phone.cut].length === 0, [light.cut, phone.cut]);
     check('plots are as wide as a phone', phone.figures.every(({ width, height }) => width > 300 && width <= 390 && height > 100));
     const noise = browser.events.filter(({ method }) => ['Runtime.consoleAPICalled', 'Runtime.exceptionThrown', 'Log.entryAdded'].includes(method));
     check('the console is silent', noise.length === 0, JSON.stringify(noise));

@@ -159,7 +159,8 @@ Json write_options(const Options& options) {
                {"seed", options.seed},
                {"subprotocols", options.subprotocols},
                {"origin", options.origin}};
-  for (const auto& [name, value] : options.fields) json["fields"].push_back(name + ": " + value);
+  for (const auto& [name, value] : options.fields)
+    json["fields"].push_back(std::string(name).append(": ").append(value));
   return json;
 }
 

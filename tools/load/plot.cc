@@ -9,7 +9,7 @@
 namespace levada::load {
 namespace {
 
-constexpr double width = 640, height = 300, left = 72, right_margin = 16, top = 12, bottom = 46;
+constexpr double width = 640, height = 300, left = 72, right_margin = 16, top = 20, bottom = 46;
 
 // From the data's units to the picture's.
 struct Scale {
@@ -80,7 +80,9 @@ std::string axes(const Plot& plot, const Scale& x, const Scale& y) {
   }
   for (const double tick : ticks_of(plot.x, x)) {
     svg += rule(x.at(tick), height - bottom, x.at(tick), height - bottom + 5);
-    svg += text_at(x.at(tick), height - bottom + 19, "middle", plot.x.format(tick));
+    const bool at_edge = x.at(tick) > width - 40;
+    svg += text_at(at_edge ? width - 4 : x.at(tick), height - bottom + 19, at_edge ? "end" : "middle",
+                   plot.x.format(tick));
   }
   return svg + text_at((left + width - right_margin) / 2, height - 6, "middle", plot.x.title) + "</g>";
 }
