@@ -205,7 +205,8 @@ TEST_CASE("modes set what they need") {
 TEST_CASE("impossible options end with status 2") {
   const std::vector<std::vector<const char*>> wrong = {
       {},
-      {"wss://h/"},
+      {"wss://h/", "--ca", "/no/such/file"},
+      {"ws://h/", "--takeover"},
       {"ws://h/", "-c", "0"},
       {"ws://h/", "-c", "5000000"},
       {"ws://h/", "-c", "4Mi"},  // more than the limit of open files

@@ -55,8 +55,13 @@ TEST_CASE("a Unix socket's URL names its path and perhaps a request target") {
   CHECK(parse("ws+unix:@name").unix_path == "@name");
 }
 
+TEST_CASE("a wss URL is secure and has a port of its own") {
+  CHECK(parse("wss://example.com/").secure);
+  CHECK(parse("wss://example.com/").port == 443);
+  CHECK(!parse("ws://example.com/").secure);
+}
+
 TEST_CASE("URLs that cannot be served are refused with a reason") {
-  CHECK(refuse("wss://example.com/").find("not supported in this build") != std::string::npos);
   CHECK(refuse("http://example.com/").find("must begin with ws://") != std::string::npos);
   CHECK(refuse("example.com:9001").find("must begin with ws://") != std::string::npos);
   CHECK(refuse("ws://example.com/#top").find("fragment") != std::string::npos);

@@ -73,6 +73,11 @@ void Worker::dial(Client& client) {
   dial.fields = fields;
   dial.source = source ? &*source : nullptr;
   dial.user_data = &client;
+  if (options_.target.secure) {
+    dial.tls = options_.context;
+    dial.tls_host = options_.target.host;
+    dial.tls_port = options_.target.port;
+  }
   dialed_++;
   client.dialed_ns = reactor_->now_ns();
   if (service_->dial(address_, dial) != nullptr) {

@@ -29,7 +29,7 @@ struct Texts {
 
 constexpr const char* help_text =
     R"(levada-load URL [OPTIONS]        loads a WebSocket server, checks every echo, tells how fast it was
-levada-load --compare A.json B.json            URL: ws://HOST[:PORT][/PATH], ws+unix:/SOCKET[:/PATH]
+levada-load --compare A.json B.json            URL: ws://HOST[:PORT][/PATH], wss:, ws+unix:/SOCKET
 Load
  -c, --connections N  connections (50)            -d, --duration TIME  how long to measure (10s)
  -p, --depth N   closed loop: in flight each (1)  -n, --count N        end after this many messages
@@ -47,6 +47,7 @@ Modes
      --against URL [--blocks N]         A B B A: which one is faster, with a confidence interval
      --search FROM-TO                   the highest rate that keeps every --expect
 Request: -H 'NAME: VALUE', --origin O, --subprotocol P, --timeout TIME (10s), --drain TIME (2s)
+         --ca FILE (of wss), --insecure (accept any certificate), --deflate [--takeover]
 Reports: --json[=FILE] --html FILE --csv FILE --hgrm FILE -q --no-progress --server-pid PID[,PID]
      --expect 'p99<2ms'  (any number of these) exit status 1 if not; errors=0, lag.p99<1ms, rate>5k
 SIZE 512 10k 16Ki 1M. TIME 100ms 30s 2m. --backend auto, epoll, io_uring. More: man levada-load
@@ -87,6 +88,10 @@ void describe_load(CLI::App& app, Options& options, Texts& texts) {
 
 void describe_reports(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--origin", options.origin);
+  app.add_option("--ca", options.tls.ca.file);
+  app.add_flag("--insecure", options.tls.insecure_no_verification);
+  app.add_flag("--deflate", options.deflate);
+  app.add_flag("--takeover", options.takeover)->needs("--deflate");
   app.add_option("--timeout", texts.timeout);
   app.add_option("--drain", texts.drain);
   app.add_option("--backend", texts.backend);
@@ -317,6 +322,16 @@ std::string check_connections(const Texts& texts, Options& options) {
   return raise_descriptor_limit(options);
 }
 
+// One context for all connections, so that a certificate that cannot be read is told before anything begins.
+std::string check_tls(Options& options) {
+  const bool secure = options.target.secure || (options.against && options.against->secure);
+  if (!secure) return {};
+  auto context = net::TlsContext::create(net::TlsRole::client, options.tls);
+  if (!context) return context.error().message();
+  options.context = std::move(*context);
+  return {};
+}
+
 std::string check(const CLI::App& app, const Texts& texts, Options& options) {
   options.compare = texts.compare;
   options.server_pids = texts.pids;
@@ -333,6 +348,7 @@ std::string check(const CLI::App& app, const Texts& texts, Options& options) {
   if (why.empty()) why = check_mode(texts, options);
   if (why.empty()) why = check_request(texts, options);
   if (why.empty()) why = check_series(texts, options);
+  if (why.empty()) why = check_tls(options);
   return why;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include <levada/net/backend.h>
+#include <levada/net/tls_context.h>
 #include <levada/tools/load/expect.h>
 #include <levada/tools/load/sources.h>
 #include <levada/tools/load/target.h>
@@ -74,6 +76,10 @@ struct Options {
   std::string origin;
   std::vector<std::string> subprotocols;
   Sources sources;
+  net::TlsOptions tls;                       // of wss
+  std::shared_ptr<net::TlsContext> context;  // the same, made by parse_options() if a target needs it
+  bool deflate = false;
+  bool takeover = false;
 
   // What is looked at, and what comes out.
   std::vector<int> server_pids;  // the servers': one for each URL

@@ -13,10 +13,7 @@ bool parse_target(std::string_view text, Target& target, std::string& why) {
     why = ws::to_string(error);
     return false;
   }
-  if (url.scheme == ws::UrlScheme::wss) {
-    why = "wss is not supported in this build; use ws://";
-    return false;
-  }
+  target.secure = url.scheme == ws::UrlScheme::wss;
   target.host = url.authority.host;
   target.port = url.port();
   target.unix_path = ws::decode_percent(url.socket_path);

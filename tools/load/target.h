@@ -1,7 +1,8 @@
 // Target: the server that a URL names.
 //
-//   ws://HOST[:PORT][/PATH][?QUERY]      HOST: a name, an IPv4 address, or an IPv6 address in brackets; port
-//   80 ws+unix:/SOCKET[:/PATH]              a Unix socket; ws+unix:@NAME for the abstract namespace
+//   ws://HOST[:PORT][/PATH][?QUERY]      HOST: a name, an IPv4 address, or an IPv6 address in brackets; port 80
+//   wss://...                            the same over TLS; port 443
+//   ws+unix:/SOCKET[:/PATH]              a Unix socket; ws+unix:@NAME for the abstract namespace
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ struct Target {
   std::string url;   // as it was given
   std::string host;  // without brackets; empty for a Unix socket
   std::uint16_t port = 80;
+  bool secure = false;
   std::string unix_path;
   std::string host_field;      // the value of the request's Host
   std::string request_target;  // path and query

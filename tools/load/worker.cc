@@ -70,6 +70,11 @@ ws::ServiceOptions Worker::service_options() const {
   service.handshake_timeout_ms = options_.timeout_ms;
   service.close_timeout_ms = close_ms;
   service.subprotocols = options_.subprotocols;
+  service.ping_interval_ms = service.idle_timeout_ms = service.write_timeout_ms =
+      0;  // it is the server that is tested
+  service.message_timeout_ms = 0;
+  service.deflate.enabled = options_.deflate;
+  if (options_.takeover) service.deflate.deflater = service.deflate.inflater = ws::DeflateContext::dedicated;
   return service;
 }
 
