@@ -14,6 +14,7 @@
 #include <levada/net/resolver.h>
 #include <levada/ws/encoder.h>
 #include <levada/ws/proxy.h>
+#include <levada/ws/tls_transport.h>
 #include <levada/ws/url.h>
 
 namespace levada::ws {
@@ -126,12 +127,26 @@ Result<Fd> connect_blocking(std::span<const net::Address> addresses, Deadline de
 
 // ---- Opening ----
 
+namespace {
+
+Result<std::unique_ptr<Transport>> make_transport(Fd fd, const Url& url, const net::TlsOptions& options,
+                                                  Deadline deadline) {
+  if (url.scheme != UrlScheme::wss) {
+    return std::unique_ptr<Transport>(std::make_unique<SocketTransport>(std::move(fd)));
+  }
+  auto context = net::TlsContext::create(net::TlsRole::client, options);
+  if (!context) return context.error();
+  return TlsTransport::connect(std::move(fd), **context, decode_percent(url.authority.host), url.port(),
+                               deadline);
+}
+
+}  // namespace
+
 Error BlockingClient::dial(std::string_view text, const BlockingOptions& options) {
   reset(options);
   const Deadline deadline = dial_deadline(options);
   Url url;
   if (parse_url(text, url, UserInfo::take) != UrlError::none) return {Errc::invalid_argument, "URL"};
-  if (url.scheme == UrlScheme::wss) return {Errc::not_supported, "wss"};
   std::vector<HttpField> fields(options.fields.begin(), options.fields.end());
   std::string credentials;
   if (url.authority.has_user_info) {
@@ -143,10 +158,11 @@ Error BlockingClient::dial(std::string_view text, const BlockingOptions& options
   if (!addresses) return addresses.error();
   auto connected = connect_blocking(*addresses, deadline);
   if (!connected) return connected.error();
+  auto transport = make_transport(std::move(*connected), url, options.tls, deadline);
+  if (!transport) return transport.error();
   BlockingOptions with_fields = options;
   with_fields.fields = fields;
-  return open(std::make_unique<SocketTransport>(std::move(*connected)), url.host_field(),
-              url.request_target(), with_fields, deadline);
+  return open(std::move(*transport), url.host_field(), url.request_target(), with_fields, deadline);
 }
 
 void BlockingClient::reset(const BlockingOptions& options) {

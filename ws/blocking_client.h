@@ -29,6 +29,7 @@
 #include <levada/core/fd.h>
 #include <levada/core/random.h>
 #include <levada/net/socket.h>
+#include <levada/net/tls_context.h>
 #include <levada/ws/close.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/handshake.h>
@@ -100,6 +101,7 @@ struct BlockingOptions {
   std::size_t max_buffered_bytes = std::size_t{64}
                                    << 20;  // written and not sent; beyond it: Errc::would_block
   HttpLimits http = {};
+  net::TlsOptions tls = {};  // of wss: by default the system's CAs, and the server has to prove its name
 };
 
 // A message, or what else can come first.
@@ -118,10 +120,10 @@ class BlockingClient {
 
   // ---- Opening ----
 
-  // Connects to a ws: or ws+unix: URL and shakes hands. A user in the URL becomes Basic credentials. An earlier
+  // Connects to a ws:, wss: or ws+unix: URL and shakes hands. A user in the URL becomes Basic credentials. An earlier
   // connection is ended. Views in the options are needed during the call only. Errors: invalid_argument for a URL that
-  // is none (url.h tells why) or a request that cannot be written; not_supported for wss:, which wants open() with a
-  // TLS transport; those of the resolver, which may take longer than the deadline, and of connecting; timed_out;
+  // is none (url.h tells why) or a request that cannot be written; those of the resolver, which may take longer than the
+  // deadline, of connecting, and for wss: of TlsContext and TlsSession; timed_out;
   // end_of_stream or connection_reset when the server ends first; protocol when it does not speak HTTP, or its answer is
   // not the one asked for: then refusal() and response() tell.
   Error dial(std::string_view url, const BlockingOptions& options = {});

@@ -64,7 +64,8 @@ class Session {
                        .subprotocols = subprotocols,
                        .fields = fields,
                        .max_message_bytes = options_.max_message_bytes,
-                       .max_buffered_bytes = ~std::size_t{0}});
+                       .max_buffered_bytes = ~std::size_t{0},
+                       .tls = options_.tls});
     if (!error) return Status::closed;
     if (client_.refusal() != ws::UpgradeFailure::none) return tell_refusal();
     ws::Url url;

@@ -19,6 +19,8 @@ constexpr const char* help_text =
       --header 'NAME: VALUE'   a field of the request; may be repeated
       --subprotocol NAME   offer this subprotocol; may be repeated, the preferred one first
       --origin ORIGIN      the request's Origin
+      --ca FILE            of wss: trust the CAs in this PEM file instead of the system's
+      --insecure           of wss: accept any certificate
       --ping SECONDS       send a ping that often; without an answer by the next one the connection is lost
       --timeout SECONDS    for connecting, and for the close handshake (10)
       --max-message BYTES  longest message and longest line (16777216)
@@ -61,6 +63,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   app.add_option("--header", options.headers)->check(is_header)->expected(1)->take_all();
   app.add_option("--subprotocol", options.subprotocols)->check(is_token)->expected(1)->take_all();
   app.add_option("--origin", options.origin);
+  app.add_option("--ca", options.tls.ca.file);
+  app.add_flag("--insecure", options.tls.insecure_no_verification);
   app.add_option("--ping", options.ping_seconds)->check(CLI::Range(0.01, 86400.0));
   app.add_option("--timeout", options.timeout_seconds)->check(CLI::Range(0.01, 86400.0));
   app.add_option("--max-message", options.max_message_bytes)

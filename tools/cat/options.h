@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <levada/net/tls_context.h>
 #include <levada/ws/http.h>
 
 namespace levada::cat {
@@ -32,6 +33,7 @@ struct Options {
   double ping_seconds = 0;           // 0: none
   double timeout_seconds = 10;
   std::uint64_t max_message_bytes = std::uint64_t{16} << 20;
+  net::TlsOptions tls;  // of wss
 };
 
 // Splits "Name: value"; false when it is no header that can be sent. Views of `text`.

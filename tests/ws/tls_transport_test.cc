@@ -1,0 +1,81 @@
+// The blocking client over TLS, against a server on each backend.
+#include <levada/ws/tls_transport.h>
+
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <levada/net/io_uring.h>
+#include <levada/tests/support/certificates.h>
+#include <levada/tests/support/frames.h>
+#include <levada/ws/server.h>
+
+using namespace levada;
+using namespace levada::ws;
+using namespace levada::ws::test;
+
+namespace {
+
+struct Echo {
+  void on_message(Connection& connection, Opcode opcode, Bytes payload) {
+    if (to_text(payload) == "kill me") return connection.terminate();
+    connection.send(opcode, payload);
+  }
+};
+
+template <class Test>
+void on_each_backend(const levada::test::Issued& certificate, Test&& test) {
+  std::vector<net::BackendKind> kinds{net::BackendKind::epoll};
+  if (net::io_uring_abilities().sufficient()) kinds.push_back(net::BackendKind::io_uring);
+  for (const net::BackendKind kind : kinds) {
+    CAPTURE(std::string(net::to_string(kind)));
+    ServerOptions options;
+    options.reactor.backend = kind;
+    auto tls = net::TlsContext::create(net::TlsRole::server, {.certificates = {certificate.tls()}});
+    REQUIRE(tls);
+    options.service.tls = *tls;
+    Server server(options);
+    server.route("", [](int) { return Echo{}; });
+    REQUIRE(!server.start());
+    CHECK(server.url().starts_with("wss://"));
+    test("wss://localhost:" + std::to_string(server.port()) + "/");
+  }
+}
+
+Deadline soon() {
+  return Deadline::in_ms(10'000);
+}
+
+}  // namespace
+
+TEST_CASE("a blocking client exchanges messages of any size over TLS, also without waiting") {
+  const levada::test::Authority authority;
+  on_each_backend(authority.issue(), [&](const std::string& url) {
+    BlockingClient client;
+    REQUIRE(!client.dial(url, {.tls = {.ca = authority.pem()}}));
+    for (const std::size_t size : {0u, 1u, 125u, 126u, 16'384u, 16'385u, 70'000u, 2'000'000u}) {
+      const std::string payload = random_bytes(size);
+      REQUIRE(!client.write(Opcode::binary, to_bytes(payload), Deadline::now()));  // some of it waits
+      auto message = client.read(soon());
+      REQUIRE_MESSAGE(message, message.error().message());
+      CHECK(to_text(message->payload) == payload);
+    }
+    CHECK(!client.close(CloseCode::normal, "", soon()));
+  });
+}
+
+TEST_CASE("a blocking client refuses a server that it cannot trust, and tells a cut from an end") {
+  const levada::test::Authority authority;
+  on_each_backend(authority.issue({.names = "DNS:elsewhere"}), [&](const std::string& url) {
+    BlockingClient client;
+    CHECK(client.dial(url, {.tls = {.ca = authority.pem()}}).code == Errc::certificate_refused);
+    CHECK(client.dial(url, {.tls = {.ca = levada::test::Authority("other").pem()}}).code ==
+          Errc::certificate_refused);
+    REQUIRE(!client.dial(url, {.tls = {.insecure_no_verification = true}}));
+    REQUIRE(!client.write(Opcode::text, to_bytes("kill me"), soon()));
+    auto message = client.read(soon());
+    REQUIRE(!message);
+    CHECK(message.error().code == Errc::truncated);
+  });
+}
