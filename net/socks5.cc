@@ -1,7 +1,6 @@
 #include <levada/net/socks5.h>
 
 #include <arpa/inet.h>
-#include <string.h>  // explicit_bzero
 #include <algorithm>
 #include <cstring>
 #include <string>

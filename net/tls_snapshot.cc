@@ -22,11 +22,11 @@ struct TlsCallbacks {
   // Which certificates to use: asked after the client's hello, unless a session is resumed.
   static int choose_certificate(SSL* ssl, void* snapshot) {
     const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    const auto chosen = static_cast<TlsSnapshot*>(snapshot)->choose(name == nullptr ? "" : name);
+    auto chosen = static_cast<TlsSnapshot*>(snapshot)->choose(name == nullptr ? "" : name);
     // A later one takes the place of an earlier one with the same type of key.
-    for (auto each = chosen.rbegin(); each != chosen.rend(); ++each) {
-      if (SSL_use_cert_and_key(ssl, (*each)->leaf.get(), (*each)->key.get(), (*each)->chain.get(), 1) != 1)
-        return 0;
+    std::reverse(chosen.begin(), chosen.end());
+    for (const LoadedCertificate* each : chosen) {
+      if (SSL_use_cert_and_key(ssl, each->leaf.get(), each->key.get(), each->chain.get(), 1) != 1) return 0;
     }
     return 1;
   }
@@ -57,7 +57,7 @@ struct TlsCallbacks {
   static int give_password(char* out, int size, int, void* password) {
     const auto& text = *static_cast<const std::string*>(password);
     if (text.empty() || text.size() > static_cast<std::size_t>(size)) return -1;
-    std::memcpy(out, text.data(), text.size());
+    std::copy_n(text.data(), text.size(), out);
     return static_cast<int>(text.size());
   }
 };
@@ -104,13 +104,17 @@ Result<std::vector<X509Ptr>> load_certificates(const Pem& pem, const char* optio
   return found;
 }
 
+KeyPtr read_key(const std::string& text, const std::string& password) {
+  const BioPtr bio = reading(text);
+  auto* argument = const_cast<std::string*>(&password);
+  return KeyPtr(PEM_read_bio_PrivateKey(bio.get(), nullptr, &TlsCallbacks::give_password, argument));
+}
+
 Result<KeyPtr> load_key(const TlsCertificate& source) {
   constexpr const char* option = "private key";
   Result<std::string> text = pem_text(source.key, option);
   if (!text) return text.error();
-  const BioPtr bio = reading(*text);
-  auto* password = const_cast<std::string*>(&source.key_password);
-  KeyPtr key(PEM_read_bio_PrivateKey(bio.get(), nullptr, &TlsCallbacks::give_password, password));
+  KeyPtr key = read_key(*text, source.key_password);
   OPENSSL_cleanse(text->data(), text->size());
   if (key != nullptr) return key;
   switch (ERR_GET_REASON(ERR_peek_last_error())) {

@@ -120,7 +120,7 @@ class Histogram {
   static constexpr std::uint64_t top_of(std::size_t slot) {
     const std::size_t shift = slot < 2 * half ? 0 : slot / half - 1;
     const std::uint64_t step = slot - shift * half;
-    return ((step + 1) << shift) - 1;
+    return ((step + 1) << (shift & 63)) - 1;
   }
 
   // The lowest one.
