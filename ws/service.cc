@@ -95,6 +95,10 @@ Connection* Service::adopt_upgraded(Fd fd, Bytes received, void* user_data) {
 }
 
 Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) {
+  if (upgraded && options_.tls != nullptr) {  // whoever sent the 101 holds the keys
+    last_error_ = {Errc::not_supported, "adopt_upgraded"};
+    return nullptr;
+  }
   net::set_no_delay(fd.get());
   if (options_.notsent_lowat_bytes != 0) net::set_notsent_lowat(fd.get(), options_.notsent_lowat_bytes);
   const auto phase = upgraded ? Connection::Phase::open : Connection::Phase::handshake;
@@ -118,7 +122,7 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   if (!received.empty() && !connection->closed()) {
     std::uint8_t* copy = connection->reserve(received.size());
     std::memcpy(copy, received.data(), received.size());
-    connection->on_receive({copy, received.size()}, nullptr);
+    reactor_.received(*connection, {copy, received.size()}, nullptr);
   }
   if (shutting_down_ && !connection->closed()) {
     found_by_shut_down_++;

@@ -281,6 +281,7 @@ class Service {
   Connection* adopt(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
   // Takes over a socket after the 101 was sent by somebody else. `received` are bytes read after the request's head.
+  // A service with TLS refuses it (not_supported): the keys are not in the socket.
   Connection* adopt_upgraded(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
   // ---- Client ----
