@@ -304,9 +304,10 @@ void Connection::on_end(const Error& error) {
 }
 
 // What is queued still leaves, then the stream closes. A transport that failed has nothing queued; with TLS that failed
-// it is the alert.
+// it is the alert. With TLS that works, the peer is owed a close_notify (RFC 8446 section 6.1).
 void Connection::let_leave() {
-  if (buffered() == 0) return terminate();
+  const bool owes_close_notify = tls() != nullptr && tls()->is_open() && !finishing_;
+  if (buffered() == 0 && !owes_close_notify) return terminate();
   end_sending();
   finish();
 }
