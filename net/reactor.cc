@@ -397,6 +397,7 @@ void Reactor::connected(Stream& stream) {
 
 void Reactor::ended(Stream& stream, const Error& reason) {
   if (stream.closed()) return;
+  if (stream.secured_ && tls_layer(stream).failed()) return stream.close();
   const bool cut_short = stream.secured_ && reason.code == Errc::end_of_stream;
   const Error error = cut_short ? tls_layer(stream).transport_ended() : reason;
   const bool failed = error.code != Errc::end_of_stream;

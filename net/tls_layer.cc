@@ -1,8 +1,10 @@
 #include <levada/net/tls_layer.h>
 
 #include <sys/uio.h>
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 
 #include <levada/net/reactor.h>
 
@@ -12,6 +14,17 @@ namespace {
 constexpr int max_pieces = 64;
 // Encrypted at a time: the rest waits until the kernel has taken this.
 constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
+
+// The first of `pieces`, and of the last one a part, that are together at most `limit` bytes; `total` of them.
+std::span<const iovec> first_bytes(std::span<iovec> pieces, std::size_t limit, std::size_t& total) {
+  std::size_t count = 0;
+  for (total = 0; count < pieces.size() && total < limit; count++) {
+    iovec& piece = pieces[count];
+    piece.iov_len = std::min(piece.iov_len, limit - total);
+    total += piece.iov_len;
+  }
+  return pieces.first(count);
+}
 
 }  // namespace
 
@@ -47,6 +60,7 @@ void TlsLayer::write(void* self, Bytes records) {
 }
 
 void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
+  if (failed_) return;
   for (;;) {
     const TlsRead read = session_->read(bytes, stream_.reactor().turn_memory());
     switch (read.event) {
@@ -64,14 +78,15 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
       case TlsEvent::failed:
         return fail(session_->error());
     }
-    if (stream_.closed() || stream_.ended_) return;
+    if (stream_.closed() || stream_.ended_ || failed_) return;
   }
 }
 
-// The alert that tells the peer is queued, and may leave if the stream lets it.
+// The alert that tells the peer is queued, and may leave if the stream lets it. What the peer still sends is read and
+// dropped meanwhile: closing a socket with unread bytes would reset the connection, and take the alert with it.
 void TlsLayer::fail(const Error& error) {
   clear();
-  stream_.ended_ = true;
+  failed_ = true;
   stream_.on_end(error);
 }
 
@@ -86,8 +101,9 @@ void TlsLayer::flush() {
     std::array<iovec, max_pieces> pieces;
     std::size_t total = 0;
     const int count = plain_.gather(pieces.data(), max_pieces, total);
-    const Error error =
-        session_->write({pieces.data(), static_cast<std::size_t>(count)}, reactor.turn_memory());
+    const auto chosen = first_bytes({pieces.data(), static_cast<std::size_t>(count)},
+                                    encrypt_ahead_bytes - stream_.queue_.bytes(), total);
+    const Error error = session_->write(chosen, reactor.turn_memory());
     if (error) return fail(error);
     plain_.advance(reactor.segments(), total);
   }

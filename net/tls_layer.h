@@ -42,6 +42,9 @@ class TlsLayer {
   // What the end of the transport means.
   Error transport_ended() const { return session_->transport_ended(); }
 
+  // Whether the stream was told that TLS failed: it is not told of its end again.
+  bool failed() const { return failed_; }
+
   // Drops what waits; nothing is sent any more.
   void clear();
 
@@ -61,6 +64,7 @@ class TlsLayer {
   SendQueue plain_;
   std::unique_ptr<TlsSession> session_;
   bool close_sent_ = false;
+  bool failed_ = false;
 };
 
 }  // namespace levada::net
