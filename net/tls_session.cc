@@ -86,6 +86,13 @@ const char* why_refused(long verify_result) {
   }
 }
 
+// OpenSSL 3.0 has no text for these two.
+const char* alert_text(int number) {
+  if (number == TLS13_AD_CERTIFICATE_REQUIRED) return "certificate required";
+  if (number == TLS13_AD_MISSING_EXTENSION) return "missing extension";
+  return SSL_alert_desc_string_long(number);
+}
+
 // The Error for what OpenSSL's queue says. All texts have static storage.
 Error describe(SSL* ssl, const char* operation) {
   const unsigned long number = ERR_peek_last_error();
@@ -98,7 +105,7 @@ Error describe(SSL* ssl, const char* operation) {
   if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
     return error(Errc::certificate_refused, "the peer has no certificate");
   if (reason > SSL_AD_REASON_OFFSET)
-    return error(Errc::alert_received, SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+    return error(Errc::alert_received, alert_text(reason - SSL_AD_REASON_OFFSET));
   const char* text = ERR_reason_error_string(number);
   return error(Errc::protocol, text == nullptr ? "" : text);
 }
