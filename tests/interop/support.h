@@ -9,8 +9,9 @@
 #include <string_view>
 
 #include <levada/net/reactor.h>
-#include <levada/tools/load/target.h>
+#include <levada/net/resolver.h>
 #include <levada/ws/service.h>
+#include <levada/ws/url.h>
 
 namespace levada::interop {
 
@@ -29,26 +30,44 @@ inline std::unique_ptr<net::Reactor> make_reactor(std::string_view backend) {
   return std::move(*reactor);
 }
 
-// The server at ws://HOST:PORT; the path of the URL means nothing, dial() is given one.
+// The server at ws://HOST:PORT or wss://HOST:PORT, whose CA has to be one of the system's (SSL_CERT_FILE names others);
+// the path of the URL means nothing, dial() is given one.
 class Server {
  public:
-  explicit Server(std::string_view url) {
-    std::string why;
-    if (!load::parse_target(url, target_, why) || !load::resolve(target_, address_, why)) give_up(why);
+  explicit Server(std::string_view text) : text_(text) {
+    if (const ws::UrlError error = ws::parse_url(text_, url_); error != ws::UrlError::none)
+      give_up(ws::to_string(error));
+    auto found = net::resolve_blocking(std::string(url_.authority.host), url_.port());
+    if (!found) give_up(found.error().message());
+    address_ = found->front();
+    if (url_.scheme != ws::UrlScheme::wss) return;
+    auto tls = net::TlsContext::create(net::TlsRole::client, {});
+    if (!tls) give_up(tls.error().message());
+    tls_ = std::move(*tls);
   }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
 
   // on_open or on_refused of the service's handler tells.
   ws::Connection* dial(ws::Service& service, std::string_view path, void* user_data = nullptr) const {
-    const ws::DialOptions options{
-        .host = target_.host_field, .target = path, .fields = {}, .user_data = user_data};
+    const std::string host_field(url_.host_field());
+    const ws::DialOptions options{.host = host_field,
+                                  .target = path,
+                                  .fields = {},
+                                  .user_data = user_data,
+                                  .tls = tls_,
+                                  .tls_host = url_.authority.host,
+                                  .tls_port = url_.port()};
     ws::Connection* const connection = service.dial(address_, options);
     if (connection == nullptr) give_up(service.last_error().message());
     return connection;
   }
 
  private:
-  load::Target target_;
+  std::string text_;
+  ws::Url url_;  // views into text_
   net::Address address_;
+  std::shared_ptr<net::TlsContext> tls_;
 };
 
 // One word: what a person, or a script, wants to know.

@@ -95,6 +95,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   auto* key = app.add_option("--key", options.certificate.key.file, "PEM file with its key");
   cert->needs(key);
   key->needs(cert);
+  app.add_option("--trusted-proxies", options.server.service.trusted_proxies,
+                 "addresses and networks, with commas, whose connections begin with a PROXY protocol header");
   app.add_flag("--pin", options.server.pin, "bind each thread to a CPU");
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");

@@ -1,11 +1,15 @@
 // An echo server made of npm's ws, for checking_client.cc, which says what its paths do. Prints its URL first; ends on
-// SIGTERM.
+// SIGTERM. With two arguments, certificate and key, it speaks TLS.
 'use strict';
+const fs = require('fs');
+const http = require('http');
+const https = require('https');
 const { WebSocketServer } = require('ws');
 
+const [cert, key] = process.argv.slice(2).map((name) => fs.readFileSync(name));
+const listener = cert ? https.createServer({ cert, key }) : http.createServer();
 const server = new WebSocketServer({
-  host: '127.0.0.1',
-  port: 0,
+  server: listener,
   handleProtocols: (offered) => offered.has('levada.echo') && 'levada.echo',
   verifyClient: ({ req }, answer) => answer(req.url !== '/refuse', 403, 'no\n'),
 });
@@ -28,5 +32,6 @@ server.on('connection', (socket, request) => {
     if (verb === 'fragments') sendFragments(socket, data, binary); else socket.send(data, { binary });
   });
 });
-server.on('listening', () => console.log(`listening ws://127.0.0.1:${server.address().port}`));
+listener.listen(0, '127.0.0.1',
+  () => console.log(`listening ${cert ? 'wss' : 'ws'}://127.0.0.1:${listener.address().port}`));
 process.on('SIGTERM', () => process.exit(0));

@@ -1,10 +1,12 @@
 """An echo server made of Python's `websockets`, for checking_client.cc, which says what its paths do. Prints its URL
-first; ends on SIGTERM."""
+first; ends on SIGTERM. With two arguments, certificate and key, it speaks TLS."""
 
 import asyncio
 import contextlib
 import http
 import signal
+import ssl
+import sys
 from urllib.parse import unquote
 
 from websockets.asyncio.server import serve
@@ -34,8 +36,13 @@ async def main():
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     options = {"subprotocols": ["levada.echo"], "select_subprotocol": choose, "process_request": refuse}
+    scheme = "ws"
+    if len(sys.argv) == 3:
+        scheme = "wss"
+        options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        options["ssl"].load_cert_chain(sys.argv[1], sys.argv[2])
     async with serve(serve_one, "127.0.0.1", 0, max_size=None, ping_interval=None, **options) as server:
-        print(f"listening ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+        print(f"listening {scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
         await ended.wait()
 
 

@@ -202,7 +202,7 @@ func check(name string, test func() error) {
 
 func main() {
 	if os.Args[1] == "serve" {
-		fmt.Println(serve())
+		fmt.Println(serve(os.Args[2:]))
 		os.Exit(1)
 	}
 	url = os.Args[1]

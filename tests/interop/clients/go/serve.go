@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -14,11 +15,17 @@ import (
 )
 
 // serve runs an echo server made of gorilla/websocket, for checking_client.cc, which says what its paths do. It prints
-// its URL first.
-func serve() error {
+// its URL first. With certificate and key it speaks TLS.
+func serve(files []string) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
+	}
+	if len(files) == 2 {
+		fmt.Printf("listening wss://%s\n", listener.Addr())
+		// HTTP/2 knows no Upgrade: an empty map turns it off.
+		server := http.Server{Handler: http.HandlerFunc(serveOne), TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}}
+		return server.ServeTLS(listener, files[0], files[1])
 	}
 	fmt.Printf("listening ws://%s\n", listener.Addr())
 	return http.Serve(listener, http.HandlerFunc(serveOne))
