@@ -169,6 +169,7 @@ void Connection::on_receive(MutableBytes bytes, Owner* memory) {
     case Phase::open:
     case Phase::closing:
       if (in_slices()) return append_input(*pending_, reactor().blocks(), bytes);
+      if (pending_ != nullptr) pending_->inflated = 0;
       return receive_frames(bytes, memory);
     case Phase::closed:
       return;
@@ -295,8 +296,11 @@ void Connection::on_drained() {
 void Connection::on_end(const Error& error) {
   if (phase_ == Phase::handshake && role() == Role::client) refuse({.error = error});
   if (closed()) return;
-  finish_slices();
-  if (closed()) return;
+  if (in_slices()) {  // what has arrived before is handled first
+    pending_->ended = true;
+    pending_->end = error;
+    return;
+  }
   const bool was_closed = std::exchange(phase_, Phase::closed) == Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
   if (was_closed && buffered() > 0) return finish();
@@ -313,10 +317,11 @@ void Connection::let_leave() {
 }
 
 void Connection::on_closed() {
+  const bool ended = pending_ != nullptr && pending_->ended;  // and then failed, before its slices were done
   report({.code = CloseCode::abnormal,
           .reason = {},
-          .by = ClosedBy::local,
-          .error = {Errc::canceled, "terminate"}});
+          .by = ended ? ClosedBy::transport : ClosedBy::local,
+          .error = ended ? pending_->end : Error{Errc::canceled, "terminate"}});
   drop_pending();
   if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());

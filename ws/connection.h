@@ -246,8 +246,8 @@ class Connection final : public net::Stream {
   void keep_slices(Bytes piece, Bytes behind);
   void inflate_next_turn();
   void inflate_slice();
+  void inflate_on();
   void leave_slices();
-  void finish_slices();
   bool is_deflated(Opcode opcode, std::size_t size, Compress compress = Compress::automatic) const;
   bool queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fragment);
 

@@ -1,8 +1,9 @@
 // Compressed messages of a Connection, both ways (RFC 7692).
 //
 // Receiving: the decoder hands on the pieces of a compressed message; an inflater makes messages of them, a slice in each
-// turn, so that one that inflates to a thousand times its size does not hold the reactor. While it waits for its next
-// slice the connection does not read, and what it had received lies in its Pending:
+// turn, so that one that inflates to a thousand times its size does not hold the reactor, nor do many small ones. While it
+// waits for its next slice the connection does not read, and what it had received lies in its Pending. The transport's end
+// waits until that is used up:
 //
 //   input | done | rest of the piece, unmasked | frames behind it, as they came |
 //                ^ parsed_bytes   <-inflating->
@@ -30,17 +31,21 @@ bool Connection::receive_compressed(const Decoded& piece, MutableBytes behind) {
   own.opcode = piece.opcode;
   own.last_piece = piece.fin;
   Bytes in = piece.payload;
-  if (!inflate(in)) return !closed() && phase_ != Phase::closed;
+  const bool more = inflate(in);
+  if (closed() || phase_ == Phase::closed) return false;
+  if (!more && (behind.empty() || own.inflated < service_->options_.deflate.slice_bytes)) return true;
   keep_slices(piece.payload.last(in.size()), behind);
   return false;
 }
 
-// Inflates a slice. Returns whether there is more to be inflated.
+// Inflates until the slice is used up. Returns whether there is more to be inflated.
 bool Connection::inflate(Bytes& in) {
   Inflater& inflater = *pending_->inflater;
+  const std::size_t slice_bytes = service_->options_.deflate.slice_bytes;
   const bool text = pending_->opcode == Opcode::text && service_->options_.check_utf8;
   for (;;) {
     const Inflated out = inflater.next(in, pending_->last_piece);
+    pending_->inflated += out.fresh.size();
     if (out.event == InflateEvent::error) {
       fail(out.error);
       return false;
@@ -62,6 +67,7 @@ bool Connection::inflate(Bytes& in) {
     show(shown);
     if (closed() || phase_ == Phase::closed) return false;  // the inflater was given back
     inflater.release();
+    if (!ended && pending_->inflated >= slice_bytes) return true;
     if (!ended) continue;
     service_->counters_.messages_received.add();
     service_->compression_.give_inflater(*std::exchange(pending_->inflater, nullptr));
@@ -92,11 +98,24 @@ void Connection::inflate_next_turn() {
   });
 }
 
+// The next slice, and behind the last one the transport's end, if that came in the meantime.
 void Connection::inflate_slice() {
-  if (phase_ == Phase::closed) return;
+  const bool ended = pending_->ended;
+  const Error end = pending_->end;
+  pending_->inflated = 0;
+  inflate_on();
+  if (ended && !in_slices() && !closed()) on_end(end);
+}
+
+void Connection::inflate_on() {
   Pending& own = *pending_;
   Bytes in{own.input->data() + own.parsed_bytes, own.inflating};
-  const bool more = inflate(in);
+  bool more = false;
+  if (phase_ != Phase::open) {
+    in = {};  // nobody will be shown the rest
+  } else if (own.inflater != nullptr) {
+    more = inflate(in);
+  }
   if (closed() || phase_ == Phase::closed) return;
   own.parsed_bytes += own.inflating - in.size();
   own.inflating = in.size();
@@ -116,11 +135,6 @@ void Connection::leave_slices() {
   input->drop_reference();
   read_if_allowed();
   receive_frames({rest, size}, nullptr);
-}
-
-// The transport ended: what has arrived is handled now.
-void Connection::finish_slices() {
-  while (in_slices() && !closed() && phase_ != Phase::closed) inflate_slice();
 }
 
 // ---- Sending ----

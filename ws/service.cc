@@ -266,7 +266,8 @@ void Service::give_pending(Pending& pending) {
   if (pending.inflater != nullptr) {
     pending.home->compression_.give_inflater(*std::exchange(pending.inflater, nullptr));
   }
-  pending.in_slices = false;
+  pending.in_slices = pending.ended = false;
+  pending.inflated = 0;
   pending.deflate = {};
   pending.decoder.reset();
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();

@@ -214,6 +214,10 @@ struct Pending {
   bool last_piece = false;
   Opcode opcode = Opcode::binary;
   std::size_t inflating = 0;
+  std::size_t inflated = 0;  // bytes, since this connection's turn began
+  // The transport ended in the meantime, and how.
+  bool ended = false;
+  Error end = {};
   // The clock of an unfinished message, in the reactor's milliseconds.
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
