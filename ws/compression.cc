@@ -9,14 +9,24 @@ void Compression::add(SlotId connection, const DeflateAgreement& agreement) {
 Deflater& Compression::deflater(SlotId connection, const DeflateState& state, bool fragments) {
   const DeflateAgreement agreement{.own_takeover = state.own_takeover(),
                                    .own_window_bits = state.own_window_bits()};
-  std::unique_ptr<Deflater>* place = &shared_deflaters_[agreement.own_window_bits - min_window_bits];
+  std::unique_ptr<Deflater>* place = &deflaters(state).shared;
   if (agreement.own_takeover) {
     place = &own_[connection.packed()].deflater;
   } else if (fragments) {
     place = &own_[connection.packed()].fragments;
+    auto& free = deflaters(state).fragments;
+    if (*place == nullptr && !free.empty()) {
+      *place = std::move(free.back());
+      free.pop_back();
+    }
   }
   if (*place == nullptr) *place = std::make_unique<Deflater>(deflater_options(options_, agreement), blocks_);
   return **place;
+}
+
+void Compression::end_fragments(SlotId connection, const DeflateState& state) {
+  if (state.own_takeover()) return;
+  deflaters(state).fragments.push_back(std::move(own_[connection.packed()].fragments));
 }
 
 Inflater& Compression::take_inflater(SlotId connection, const DeflateState& state) {

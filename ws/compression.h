@@ -64,6 +64,8 @@ class Compression {
   // What compresses the connection's next message or, with `fragments`, a message in pieces: until its end a deflater
   // of the connection's own.
   Deflater& deflater(SlotId connection, const DeflateState& state, bool fragments);
+  // The last piece of a message in pieces was compressed.
+  void end_fragments(SlotId connection, const DeflateState& state);
 
   // What inflates the message that begins now; to be given back when it has ended or will not.
   Inflater& take_inflater(SlotId connection, const DeflateState& state);
@@ -81,8 +83,16 @@ class Compression {
   std::uint64_t max_message_bytes_;
   bool streaming_;
   BlockPool& blocks_;
-  std::array<std::unique_ptr<Deflater>, max_window_bits - min_window_bits + 1>
-      shared_deflaters_;  // by window
+  struct Deflaters {
+    std::unique_ptr<Deflater> shared;                  // of whole messages
+    std::vector<std::unique_ptr<Deflater>> fragments;  // of messages in pieces, free
+  };
+
+  Deflaters& deflaters(const DeflateState& state) {
+    return deflaters_[state.own_window_bits() - min_window_bits];
+  }
+
+  std::array<Deflaters, max_window_bits - min_window_bits + 1> deflaters_;  // by window
   std::vector<std::unique_ptr<Inflater>> shared_inflaters_;
   std::vector<Inflater*> free_inflaters_;
   std::unordered_map<std::uint64_t, Own> own_;  // by SlotId::packed()

@@ -150,6 +150,7 @@ bool Connection::queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fra
   const bool masked = role() == Role::client;
   std::uint8_t* const body = reserve(max_header_bytes + Deflater::bound(payload.size())) + max_header_bytes;
   const std::size_t size = deflater.compress(payload, fin, {body, Deflater::bound(payload.size())});
+  if (fragment && fin) service_->compression_.end_fragments(id(), deflate_);
   if (size >= payload.size() && !fragment && !deflate_.own_takeover()) return false;
   service_->counters_.deflate_in_bytes.add(payload.size());
   service_->counters_.deflate_out_bytes.add(size);
