@@ -332,7 +332,9 @@ void Connection::on_closed() {
 // ---- Memory ----
 
 std::size_t Connection::assembled_bytes() const {
-  return pending_ == nullptr ? 0 : pending_->decoder.assembled_bytes();
+  if (pending_ == nullptr) return 0;
+  const std::size_t inflated = pending_->inflater == nullptr ? 0 : pending_->inflater->message_bytes();
+  return pending_->decoder.assembled_bytes() + inflated;
 }
 
 std::size_t Connection::memory_bytes() const {

@@ -131,6 +131,7 @@ FrameError Inflater::check_size() const {
 void Inflater::add_output(std::size_t size) {
   filled_ += size;
   inflated_bytes_ += size;
+  if (block_ != nullptr) block_->note_used(headroom_bytes + filled_);
 }
 
 // The message in one call of libdeflate. False and nothing changed where zlib has to do it.

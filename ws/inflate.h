@@ -116,6 +116,9 @@ class Inflater {
   // Forgets everything: as new, for another connection.
   void reset();
 
+  // How much of the message that is under way it holds, in bytes.
+  std::size_t message_bytes() const { return filled_; }
+
   // What it holds of the pool, in bytes: the window and zlib's own, and the block of a message that is under way
   // or was delivered.
   std::size_t memory_bytes() const;

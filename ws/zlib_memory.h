@@ -40,6 +40,7 @@ class ZlibMemory {
     for (Block*& block : self->blocks_) {
       if (block != nullptr) continue;
       block = self->pool_->allocate(std::size_t{count} * size);
+      block->note_used(std::size_t{count} * size);  // zlib writes to all of it
       return block->data();
     }
     assert(false && "zlib allocates more than it ever did");
