@@ -1,9 +1,19 @@
 #include <levada/ws/compression.h>
 
+#include <cassert>
+#include <utility>
+
 namespace levada::ws {
 
 void Compression::add(SlotId connection, const DeflateAgreement& agreement) {
   if (agreement.own_takeover || agreement.peer_takeover) own_[connection.packed()].agreement = agreement;
+}
+
+void Compression::clear() {
+  assert(own_.empty());
+  deflaters_ = {};
+  free_inflaters_.clear();
+  shared_inflaters_.clear();
 }
 
 Deflater& Compression::deflater(SlotId connection, const DeflateState& state, bool fragments) {

@@ -61,6 +61,9 @@ class Compression {
   // The connection is gone.
   void remove(SlotId connection) { own_.erase(connection.packed()); }
 
+  // No connection is left: gives all memory back, for the service may outlive the reactor's pool.
+  void clear();
+
   // What compresses the connection's next message or, with `fragments`, a message in pieces: until its end a deflater
   // of the connection's own.
   Deflater& deflater(SlotId connection, const DeflateState& state, bool fragments);

@@ -326,7 +326,9 @@ void Connection::on_closed() {
   if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());
   service_->connections_--;
-  if (service_->connections_ == 0 && service_->on_empty_) service_->on_empty_();
+  if (service_->connections_ != 0) return;
+  service_->compression_.clear();
+  if (service_->on_empty_) service_->on_empty_();
 }
 
 // ---- Memory ----

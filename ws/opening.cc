@@ -154,8 +154,9 @@ void Connection::serve_upgrade() {
   if (!origin_allowed(request, target->options_.origin_policy, target->allowed_origins_)) {
     return reject(status_forbidden);
   }
-  service_->connections_--;
   target->connections_++;
+  service_->connections_--;
+  if (service_->connections_ == 0) service_->compression_.clear();
   if (proxied_ && target != service_) {
     target->proxied_addresses_.insert(service_->proxied_addresses_.extract(id().packed()));
   }
