@@ -166,18 +166,18 @@ void Link::closing(CloseCode code, std::string_view reason, std::uint64_t now_ms
   journal_.note("close", number, levada::ws::number(code));
   queued(Opcode::close, payload_for(code, reason));
   close_queued_ = true;
-  closing_since_ms_ = now_ms;
+  clocks_.ending(now_ms);
 }
 
-void Link::closed(const CloseInfo& info, std::uint64_t now_ms) {
+void Link::closed(Connection& connection, const CloseInfo& info, std::uint64_t now_ms) {
   journal_.note("on_close", number, levada::ws::number(info.code));
   require(opened_, "on_close comes only after on_open");
   require(!closed_, "on_close is called once");
   closed_ = true;
   if (info.by == ClosedBy::peer) closed_by_peer(info);
   if (info.by == ClosedBy::local) closed_here(info);
-  if (info.by == ClosedBy::transport) closed_by_transport(info, now_ms);
-  closing_since_ms_ = now_ms;
+  if (info.by == ClosedBy::transport) closed_by_transport(connection, info, now_ms);
+  clocks_.ending(now_ms);
 }
 
 // The close frame or the error that the peer's bytes end with; messages before it are not delivered once our close frame
@@ -224,7 +224,7 @@ void Link::closed_here(const CloseInfo& info) {
   close_queued_ = true;
 }
 
-void Link::closed_by_transport(const CloseInfo& info, std::uint64_t now_ms) {
+void Link::closed_by_transport(const Connection& connection, const CloseInfo& info, std::uint64_t now_ms) {
   require(info.code == CloseCode::abnormal, "TCP's end without a close frame is 1006");
   if (info.error.code == Errc::end_of_stream) {
     require(ended || gone, "the end is reported when the peer has ended");
@@ -235,14 +235,13 @@ void Link::closed_by_transport(const CloseInfo& info, std::uint64_t now_ms) {
     require(peer.failed(), "a failure is reported when there was one");
     return;
   }
-  const std::uint64_t since = closing_since_ms_.value_or(now_ms);
-  require(close_queued_ && now_ms - since + 1 >= close_timeout_ms_, "a timeout is not early",
-          static_cast<std::int64_t>(now_ms - since));
+  require(clocks_.may_give_up(&connection, now_ms), "a timeout is not early");
 }
 
 // ---- Rules ----
 
-void Link::note_pause() {
+void Link::before_turn() {
+  clocks_.before_turn(connection());
   was_paused_ = paused && is_open() && !close_queued_;
   unreceived_ = peer.unreceived();
 }
@@ -257,16 +256,14 @@ void Link::check(std::uint64_t now_ms) {
   if (wild_) over_ = done_ = peer.closed();
   if (done_ || wild_) return;
   const bool alive = opened_ ? connection() != nullptr : !peer.closed();
-  const std::uint64_t closing = closing_since_ms_ ? now_ms - *closing_since_ms_ : 0;
   if (alive) {
-    require(!closing_since_ms_ || closing <= close_timeout_ms_ + 1u, "a connection closes in time",
-            static_cast<std::int64_t>(closing));
+    if (opened_) require(clocks_.after_turn(*connection(), now_ms), "a connection closes in time");
     return;
   }
   if (!over_) {
     over_ = true;
     journal_.note("over", number);
-    lossy_ = lossy_ || terminated || gone || peer.failed() || closing >= close_timeout_ms_;
+    lossy_ = lossy_ || terminated || gone || peer.failed() || clocks_.may_give_up(nullptr, now_ms);
     require(opened_ == closed_, "every on_open has an on_close when the connection is gone");
   }
   finish();

@@ -4,20 +4,20 @@
 // handler has to be told just these events, in this order, from the first on (rule 1). What the handler queued, and the
 // engine's own pongs and close frames, are owed to the peer: it has to receive just these frames, in this order, from
 // the first on (rule 2). Both may break off only when the connection breaks, and then on_close says why; one that ended
-// in good order, or is at rest, owes nothing (rule 3). Each on_open has one on_close (rule 4). A timeout does its work
-// within a millisecond of its time, and not before (rule 5).
+// in good order, or is at rest, owes nothing (rule 3). Each on_open has one on_close (rule 4). A timeout does its work in
+// the first turn that has its time, and not before (rule 5; clocks.h).
 //
 // All calls on the simulation's thread. The engine's decoder and encoder are not used here.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include <levada/net/simulated.h>
 #include <levada/tests/simulation/choices.h>
+#include <levada/tests/simulation/clocks.h>
 #include <levada/tests/simulation/journal.h>
 #include <levada/tests/support/frames.h>
 #include <levada/tests/support/reference_decoder.h>
@@ -32,15 +32,15 @@ inline std::string link_name(std::uint64_t number) {
 
 class Link {
  public:
-  // `options` are of the engine's decoder; `close_timeout_ms` of its service.
+  // `options` are of the engine's decoder; `service` of its service.
   Link(Journal& journal, unsigned own_number, net::Peer other_end, const DecoderOptions& options,
-       std::uint32_t close_timeout_ms)
+       const ServiceOptions& service)
       : number(own_number),
         peer(other_end),
         journal_(journal),
         wire_(options),
         engine_is_client_(options.role == Role::client),
-        close_timeout_ms_(close_timeout_ms) {}
+        clocks_(service) {}
 
   // ---- The peer ----
 
@@ -78,7 +78,7 @@ class Link {
   // A frame was queued for the peer.
   void queued(Opcode opcode, std::string_view payload, bool fin = true);
   void closing(CloseCode code, std::string_view reason, std::uint64_t now_ms);
-  void closed(const CloseInfo& info, std::uint64_t now_ms);
+  void closed(Connection& connection, const CloseInfo& info, std::uint64_t now_ms);
 
   // The handler resumes reading.
   void resumed() { paused = was_paused_ = false; }
@@ -86,7 +86,7 @@ class Link {
   // ---- Rules ----
 
   // Before and after a turn: nothing is received while reading is paused.
-  void note_pause();
+  void before_turn();
   void check_pause();
 
   // After every step.
@@ -132,7 +132,7 @@ class Link {
   const Event* skip_to_end();
   void closed_by_peer(const CloseInfo& info);
   void closed_here(const CloseInfo& info);
-  void closed_by_transport(const CloseInfo& info, std::uint64_t now_ms);
+  void closed_by_transport(const Connection& connection, const CloseInfo& info, std::uint64_t now_ms);
   void finish();
 
   bool require(bool holds, const char* rule, std::int64_t value = 0) const {
@@ -149,14 +149,13 @@ class Link {
   std::string in_;              // received and not taken yet
   unsigned plain_ = 0, expected_status_ = 0, status_ = 0;
   bool engine_is_client_;
-  std::uint32_t close_timeout_ms_;
+  Clocks clocks_;
   Handle handle_;
   bool wild_ = false, opened_ = false, closed_ = false, close_queued_ = false, received_close_ = false;
   bool lossy_ = false;  // frames may be lost: the connection broke, or was broken off
   bool over_ = false, done_ = false;
   bool was_paused_ = false;     // before this turn, and since
   std::size_t unreceived_ = 0;  // then
-  std::optional<std::uint64_t> closing_since_ms_;
 };
 
 }  // namespace levada::ws::test

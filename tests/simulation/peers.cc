@@ -25,8 +25,8 @@ Link& Simulator::add_link(net::Peer peer, bool stream, bool client) {
   const DecoderOptions decoder{.role = client ? Role::client : Role::server,
                                .max_message_bytes = options.max_message_bytes,
                                .max_fragments = options.max_fragments};
-  Link& link = links_.emplace_back(journal_, static_cast<unsigned>(links_.size()) + 1, peer, decoder,
-                                   options.close_timeout_ms);
+  Link& link =
+      links_.emplace_back(journal_, static_cast<unsigned>(links_.size()) + 1, peer, decoder, options);
   link.stream = stream;
   link.polite = !choices_.one_in(5);
   live_.push_back(&link);

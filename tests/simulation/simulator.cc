@@ -31,6 +31,8 @@ ServiceOptions Simulator::random_options() {
   options.auto_pong = !choices_.one_in(6);
   options.handshake_timeout_ms = static_cast<std::uint32_t>(choices_.of({10'000, 1000}));
   options.close_timeout_ms = static_cast<std::uint32_t>(choices_.of({5000, 200}));
+  options.ping_interval_ms = options.idle_timeout_ms = options.write_timeout_ms = options.message_timeout_ms =
+      0;
   options.http.max_bytes = choices_.of({16 * 1024, 1000});
   return options;
 }
@@ -125,7 +127,7 @@ void Simulator::jump() {
 }
 
 void Simulator::turn(int timeout_ms) {
-  for (Link* link : live_) link->note_pause();
+  for (Link* link : live_) link->before_turn();
   reactor_->run_once(timeout_ms);
   for (Link* link : live_) link->check_pause();
   const auto& log = simulation_.log();
@@ -148,7 +150,7 @@ void Simulator::check() {
     const Connection* const connection = link->connection();
     if (connection == nullptr) continue;
     open++;
-    journal_.require(connection->buffered() <= queue_limit(*connection) + close_reserve_bytes,
+    journal_.require(connection->buffered() <= queue_limit(*connection) + control_reserve_bytes,
                      "no more is queued than the bound", link->number,
                      static_cast<std::int64_t>(connection->buffered()));
     journal_.require(connection->is_open() == (link->is_open() && !link->close_queued()),
@@ -231,7 +233,7 @@ bool Simulator::finish() {
   end_faults();
   const ServiceOptions& options = message_service_->options();
   // A handshake that was never finished, or that was answered with 200 or an error; then what an open one takes.
-  const std::uint64_t limit = now_ms() + options.handshake_timeout_ms + 2 * options.close_timeout_ms + 1000;
+  const std::uint64_t limit = now_ms() + options.handshake_timeout_ms + 4 * options.close_timeout_ms + 1000;
   for (int turns = 0; connections() > 0 && !journal_.broken(); turns++) {
     for (Link* link : live_) {
       if (link->is_open() && now_ms() > limit && link->connection() != nullptr) {

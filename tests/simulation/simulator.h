@@ -26,9 +26,6 @@
 
 namespace levada::ws::test {
 
-// What may be queued beyond ServiceOptions::max_buffered_bytes: one close frame.
-inline constexpr std::size_t close_reserve_bytes = 2 + 4 + 125;
-
 // How often what was done, by name: faults of the network, acts of the peers and of the users, outcomes.
 using Counts = std::map<std::string, std::uint64_t>;
 

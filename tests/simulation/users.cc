@@ -108,7 +108,7 @@ void Actor::on_close(Connection& connection, const CloseInfo& info) {
     return;
   }
   sim.count("close");
-  link->closed(info, sim.now_ms());
+  link->closed(connection, info, sim.now_ms());
   // Nothing can be sent any more, and it says so.
   if (sim.choices_.one_in(4)) {
     const bool refused = connection.send_text("late") == SendStatus::closed;
@@ -131,9 +131,13 @@ void Simulator::sent(Link& link, Connection& connection, std::size_t queued_befo
                      Opcode opcode, std::string_view payload, bool fin) {
   const bool open = link.is_open() && !link.close_queued() && !connection.closed();
   const std::size_t after = queued_before + frame_size(payload.size(), connection.role() == Role::client);
-  const SendStatus expected = !open                             ? SendStatus::closed
-                              : after > queue_limit(connection) ? SendStatus::full
-                                                                : SendStatus::queued;
+  const bool control = opcode == Opcode::ping || opcode == Opcode::pong;
+  const std::size_t limit =
+      queue_limit(connection) + (control ? control_reserve_bytes - close_reserve_bytes : 0);
+  const SendStatus expected = !open            ? SendStatus::closed
+                              : after <= limit ? SendStatus::queued
+                              : control        ? SendStatus::dropped
+                                               : SendStatus::full;
   journal_.require(status == expected, "a send says what becomes of it", link.number,
                    static_cast<std::int64_t>(status));
   if (status == SendStatus::full) {
@@ -188,11 +192,8 @@ void Simulator::auto_pong(Link& link, Connection& connection, Bytes payload) {
       connection.closed())
     return;
   const std::size_t size = frame_size(payload.size(), connection.role() == Role::client);
-  if (connection.buffered() + size > queue_limit(connection)) {
-    count("pong refused: full");
-    link.wants_drain = connection.buffered() > 0;
-    return;
-  }
+  if (connection.buffered() + size > queue_limit(connection) + control_reserve_bytes - close_reserve_bytes)
+    return count("pong dropped");
   count("pong by itself");
   link.queued(Opcode::pong, to_text(payload));
 }
