@@ -1,6 +1,5 @@
 // The proof that messages over TLS allocate nothing on our side in the steady state. OpenSSL's own allocations go
 // through functions of ours, so that they can be taken off, and shown.
-#include <openssl/crypto.h>
 #include <cstdlib>
 #include <string>
 
@@ -8,7 +7,7 @@
 
 #include <levada/net/tls_session.h>
 #include <levada/tests/support/certificates.h>
-#include <levada/tests/support/count_alloc.h>
+#include <levada/tests/support/count_openssl.h>
 #include <levada/tests/support/tls_pair.h>
 
 using namespace levada;
@@ -16,26 +15,9 @@ using namespace levada::net;
 
 namespace {
 
-std::uint64_t openssl_allocations = 0;
-
-void* openssl_malloc(std::size_t size, const char*, int) {
-  openssl_allocations++;
-  return std::malloc(size);
-}
-void* openssl_realloc(void* memory, std::size_t size, const char*, int) {
-  openssl_allocations++;
-  return std::realloc(memory, size);
-}
-void openssl_free(void* memory, const char*, int) {
-  std::free(memory);
-}
-
-// Before main, for OpenSSL must not have allocated anything yet.
-const bool installed = CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1;
-
-std::uint64_t our_allocations() {
-  return test::allocations() - openssl_allocations;
-}
+using test::counts_openssl;
+using test::openssl_allocations;
+using test::our_allocations;
 
 // Carries one message from one end to the other, with memory that is there already.
 void carry(test::TlsEnd& from, test::TlsEnd& to, std::span<const iovec> pieces) {
@@ -56,7 +38,7 @@ void carry(test::TlsEnd& from, test::TlsEnd& to, std::span<const iovec> pieces) 
 }  // namespace
 
 TEST_CASE("messages over TLS allocate nothing on our side") {
-  REQUIRE(installed);
+  REQUIRE(counts_openssl);
   const test::Authority ca;
   for (const TlsVersion version : {TlsVersion::tls_1_2, TlsVersion::tls_1_3}) {
     const auto server =
