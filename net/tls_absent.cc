@@ -1,5 +1,6 @@
 // TLS of a build without OpenSSL: it says so. Without a context nobody has a session, so the rest is never called.
 #include <levada/net/tls_context.h>
+#include <levada/net/tls_library.h>
 #include <levada/net/tls_session.h>
 
 namespace levada::net {
@@ -69,6 +70,10 @@ bool TlsSession::resumed() const {
 }
 std::string TlsSession::peer_subject() const {
   return {};
+}
+
+const char* tls_library() {
+  return "";
 }
 
 }  // namespace levada::net

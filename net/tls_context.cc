@@ -2,11 +2,13 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <cerrno>
 #include <utility>
 
 #include <levada/core/fd.h>
+#include <levada/net/tls_library.h>
 #include <levada/net/tls_snapshot.h>
 
 namespace levada::net {
@@ -53,6 +55,10 @@ KtlsStatus probe_ktls() {
 const KtlsStatus& ktls_available() {
   static const KtlsStatus status = probe_ktls();
   return status;
+}
+
+const char* tls_library() {
+  return OpenSSL_version(OPENSSL_VERSION);
 }
 
 }  // namespace levada::net

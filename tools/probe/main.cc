@@ -14,6 +14,8 @@
 #include <levada/core/cpu.h>
 #include <levada/net/io_uring.h>
 #include <levada/net/reactor.h>
+#include <levada/net/tls_context.h>
+#include <levada/net/tls_library.h>
 #include <levada/ws/service.h>
 
 namespace {
@@ -79,6 +81,11 @@ Json backend() {
   return {{"chosen", net::to_string(chosen.kind())}, {"why", why}, {"uses", chosen.describe()}};
 }
 
+Json tls() {
+  const net::KtlsStatus& ktls = net::ktls_available();
+  return {{"library", net::tls_library()}, {"ktls", ktls.available}, {"ktls_missing", ktls.reason}};
+}
+
 Json limits() {
   return {{"open_files", resource_limit(RLIMIT_NOFILE)},
           {"locked_memory_bytes", resource_limit(RLIMIT_MEMLOCK)},
@@ -133,6 +140,9 @@ void print(const Json& report) {
   const Json& backend = report["backend"];
   line("backend", text(backend["chosen"]) + ", because: " + text(backend["why"]));
   if (backend.contains("uses")) line("backend uses", text(backend["uses"]));
+  const Json& tls = report["tls"];
+  line("TLS", tls["library"] == "" ? "not built in" : text(tls["library"]));
+  line("kTLS", tls["ktls"] == true ? "available, not used" : "not available: " + text(tls["ktls_missing"]));
   const Json& limits = report["limits"];
   print_limit("open files", limits["open_files"]);
   print_limit("locked memory, bytes", limits["locked_memory_bytes"]);
@@ -155,11 +165,9 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  const Json report = {{"machine", machine()},
-                       {"io_uring", io_uring()},
-                       {"backend", backend()},
-                       {"limits", limits()},
-                       {"connection_state", connection_state()},
+  const Json report = {{"machine", machine()},  {"io_uring", io_uring()},
+                       {"backend", backend()},  {"tls", tls()},
+                       {"limits", limits()},    {"connection_state", connection_state()},
                        {"defaults", defaults()}};
   if (json) {
     std::printf("%s\n", report.dump(2).c_str());
