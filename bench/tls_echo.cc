@@ -58,7 +58,7 @@ class Server {
   ~Server() {
     reactor_->stop();
     thread_.join();
-    reactor_->close_all();
+    reactor_.reset();  // before the service that its connections belong to
   }
   std::uint16_t port() const { return port_; }
   double cpu_seconds() const { return seconds_of(clock_); }
