@@ -16,7 +16,8 @@ class Client {
       : reactor_(reactor),
         server_(url),
         agent_(std::move(agent)),
-        service_(reactor, ws::Role::client, *this, {.handshake_timeout_ms = 300'000}) {  // the suite is slow
+        service_(reactor, ws::Role::client, *this,
+                 {.handshake_timeout_ms = 300'000, .deflate = {.enabled = true}}) {  // the suite is slow
     server_.dial(service_, "/getCaseCount");
   }
 

@@ -10,6 +10,7 @@ const [cert, key] = process.argv.slice(2).map((name) => fs.readFileSync(name));
 const listener = cert ? https.createServer({ cert, key }) : http.createServer();
 const server = new WebSocketServer({
   server: listener,
+  perMessageDeflate: { threshold: 0 },
   handleProtocols: (offered) => offered.has('levada.echo') && 'levada.echo',
   verifyClient: ({ req }, answer) => answer(req.url !== '/refuse', 403, 'no\n'),
 });

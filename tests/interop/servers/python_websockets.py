@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 
 async def serve_one(socket):
@@ -35,7 +36,9 @@ def refuse(connection, request):
 async def main():
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    options = {"subprotocols": ["levada.echo"], "select_subprotocol": choose, "process_request": refuse}
+    deflate = ServerPerMessageDeflateFactory()  # what the client asks for
+    options = {"compression": None, "extensions": [deflate], "process_request": refuse}
+    options |= {"subprotocols": ["levada.echo"], "select_subprotocol": choose}
     scheme = "ws"
     if len(sys.argv) == 3:
         scheme = "wss"
