@@ -5,48 +5,13 @@
 #include <fcntl.h>
 #include <vector>
 
-#include <levada/core/clock.h>
+#include <levada/bench/micro/take_all.h>
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
 
 namespace {
 
 using namespace levada;
-
-class TakeAll final : public net::Backend {
- public:
-  explicit TakeAll(net::Reactor& reactor) : reactor_(reactor) {}
-  static std::unique_ptr<net::Backend> make(net::Reactor& reactor, void*) {
-    return std::make_unique<TakeAll>(reactor);
-  }
-
-  net::BackendKind kind() const override { return net::BackendKind::simulated; }
-  Error start(net::Endpoint& endpoint) override {
-    stream_ = static_cast<net::Stream*>(&endpoint);
-    return {};
-  }
-  void stop(net::Endpoint&) override {}
-  Fd release(net::Stream&) override { return {}; }
-  void pause(net::Endpoint&) override {}
-  void resume(net::Endpoint&) override {}
-  void set_direct(net::Stream&) override {}
-  void flush() override {
-    while (net::Stream* stream = reactor_.take_dirty()) reactor_.sent(*stream, stream->buffered(), false);
-    reactor_.end_turn();
-  }
-  void poll(int) override { reactor_.received(*stream_, input, nullptr); }
-  void shut_down(net::Stream&) override {}
-  void wake() override {}
-  std::uint64_t now_ns() override { return 0; }
-  bool can_lend() const override { return true; }
-  std::string describe() const override { return "takes all"; }
-
-  MutableBytes input;
-
- private:
-  net::Reactor& reactor_;
-  net::Stream* stream_ = nullptr;
-};
 
 struct Echo {
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
@@ -67,8 +32,8 @@ void BM_echo(benchmark::State& state) {
   }
   std::vector<std::uint8_t> received = original;
   Echo echo;
-  net::Reactor reactor({}, &TakeAll::make, nullptr);
-  auto& backend = static_cast<TakeAll&>(reactor.backend());
+  net::Reactor reactor({}, &bench::TakeAll::make, nullptr);
+  auto& backend = static_cast<bench::TakeAll&>(reactor.backend());
   backend.input = received;
   ws::Service service(reactor, ws::Role::server, echo);
   ws::Connection* connection = service.adopt_upgraded(Fd(open("/dev/null", O_RDWR | O_CLOEXEC)));

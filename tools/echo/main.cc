@@ -54,6 +54,7 @@ void add_deflate(CLI::App& app, ws::DeflateOptions& deflate) {
   add(app.add_option("--peer-window-bits", deflate.peer_window_bits, "of the clients', at most")
           ->check(CLI::Range(8, 15)));
   add(app.add_option("--level", deflate.level, "1 (fast) to 9 (small)")->check(CLI::Range(1, 9)));
+  add(app.add_option("--memory-level", deflate.memory_level, "1 (small) to 9")->check(CLI::Range(1, 9)));
   add(app.add_option("--deflate-from", deflate.min_bytes, "messages of fewer bytes are sent as they are"));
 }
 
