@@ -164,6 +164,7 @@ void Dial::connected(net::ConnectOutcome& outcome) {
                             .timeout_ms = time_left()};
   Connection* connection = client_.service_.dial_on(std::move(outcome.fd), options, std::move(tunnel));
   if (connection == nullptr) return fail(client_.service_.last_error());
+  if (connection->closed()) return client_.forget(*this);  // it was refused already, before anything was sent
   connection_ = connection->id();
   client_.connections_.emplace(connection_.packed(), this);
 }
