@@ -747,6 +747,7 @@ TEST_CASE("a connection may be paused, closed, cut and shut down in the middle o
           connection->close(CloseCode::normal, "enough");
           client.send(Opcode::close, close_payload(1000));
           CHECK(client.is_closed_with(close_payload(1000, "enough")));
+          client.close();
           break;
         case How::terminate:
           connection->terminate();
@@ -756,6 +757,7 @@ TEST_CASE("a connection may be paused, closed, cut and shut down in the middle o
           service.shut_down();
           client.send(Opcode::close, close_payload(1001));
           CHECK(client.is_closed_with(close_payload(1001)));
+          client.close();
           break;
         case How::reset:
           client.reset();
