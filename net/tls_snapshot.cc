@@ -104,6 +104,10 @@ Result<std::vector<X509Ptr>> load_certificates(const Pem& pem, const char* optio
   return found;
 }
 
+void wipe(std::string& secret) {
+  OPENSSL_cleanse(secret.data(), secret.size());
+}
+
 KeyPtr read_key(const std::string& text, const std::string& password) {
   const BioPtr bio = reading(text);
   auto* argument = const_cast<std::string*>(&password);
@@ -115,7 +119,7 @@ Result<KeyPtr> load_key(const TlsCertificate& source) {
   Result<std::string> text = pem_text(source.key, option);
   if (!text) return text.error();
   KeyPtr key = read_key(*text, source.key_password);
-  OPENSSL_cleanse(text->data(), text->size());
+  wipe(*text);
   if (key != nullptr) return key;
   switch (ERR_GET_REASON(ERR_peek_last_error())) {
     case PEM_R_BAD_PASSWORD_READ:

@@ -11,6 +11,10 @@
 namespace levada::ws {
 namespace {
 
+std::string with_label(std::string labels, const char* name, const std::string& value) {
+  return std::move(labels.append(",").append(name).append("=\"").append(value).append("\""));
+}
+
 class Text {
  public:
   void family(const char* name, const char* type, const char* help) {
@@ -19,7 +23,8 @@ class Text {
         std::string("# TYPE levada_") + name + ' ' + type + "\n# HELP levada_" + name + ' ' + help + '\n';
   }
   void sample(const char* suffix, const std::string& labels, const std::string& value) {
-    text_ += std::string("levada_") + name_ + suffix + '{' + labels + "} " + value + '\n';
+    text_.append("levada_").append(name_).append(suffix).append("{").append(labels);
+    text_.append("} ").append(value).append("\n");
   }
   void sample(const char* suffix, const std::string& labels, std::uint64_t value) {
     sample(suffix, labels, std::to_string(value));
@@ -30,7 +35,7 @@ class Text {
       sum += histogram.count(i);
       const bool last = i + 1 == net::LatencyHistogram::buckets;
       const std::string bound = last ? "+Inf" : seconds(net::LatencyHistogram::bound_ns(i));
-      sample("_bucket", labels + ",le=\"" + bound + '"', sum);
+      sample("_bucket", with_label(labels, "le", bound), sum);
     }
     sample("_count", labels, sum);
     sample("_sum", labels, seconds(histogram.sum_ns()));
@@ -147,7 +152,7 @@ std::string Server::openmetrics() const {
     for (std::size_t i = 0; i < Counters::codes; i++) {
       const std::string code = i + 1 == Counters::codes ? "other" : std::to_string(1000 + i);
       const std::uint64_t count = counters.closed_by_code[i].value();
-      if (count != 0) text.sample("_total", labels + ",code=\"" + code + '"', count);
+      if (count != 0) text.sample("_total", with_label(labels, "code", code), count);
     }
   });
   text.family("round_trip_seconds", "histogram", "Round trips of keepalive pings.");

@@ -47,7 +47,7 @@ void Connection::receive_proxy_header(MutableBytes bytes, Owner* memory) {
 void Connection::receive_request(MutableBytes bytes, Owner* memory) {
   if (pending_ != nullptr && pending_->proxied != nullptr) return receive_proxy_header(bytes, memory);
   MutableBytes head = gather_head(bytes);
-  const bool gathered = head.data() != bytes.data();
+  const bool gathered = pending_ != nullptr && head.data() != bytes.data();
   while (phase_ == Phase::handshake && !head.empty()) {
     if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
     const ParseResult parsed = service_->request_.parse(head, service_->options_.http);

@@ -82,7 +82,8 @@ std::string percentile_text(double inverse) {
 Line percentile_line(const char* name, const Histogram& histogram) {
   Line line{name, {}};
   const auto count = static_cast<double>(histogram.count());
-  for (double inverse = 1; inverse <= count; inverse *= std::pow(10, 0.1)) {
+  for (int tenths = 0; std::pow(10, 0.1 * tenths) <= count; tenths++) {
+    const double inverse = std::pow(10, 0.1 * tenths);
     line.points.emplace_back(inverse,
                              static_cast<double>(histogram.percentile(100 * (1 - 1 / inverse))) / 1e3);
   }

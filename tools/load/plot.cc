@@ -51,14 +51,15 @@ std::vector<double> ticks_of(const Axis& axis, const Scale& scale) {
     return ticks;
   }
   if (scale.logarithmic) {
-    for (double tick = std::pow(10, std::ceil(std::log10(scale.low) - 1e-9)); tick <= scale.high * 1.0001;
-         tick *= 10)
-      ticks.push_back(tick);
+    const int first = static_cast<int>(std::ceil(std::log10(scale.low) - 1e-9));
+    for (int power = first; std::pow(10, power) <= scale.high * 1.0001; power++) {
+      ticks.push_back(std::pow(10, power));
+    }
     return ticks;
   }
   const double raw = (scale.high - scale.low) / 5, power = std::pow(10, std::floor(std::log10(raw)));
   const double step = power * (raw / power > 5 ? 10 : raw / power > 2 ? 5 : raw / power > 1 ? 2 : 1);
-  for (double tick = 0; tick <= scale.high * 1.0001; tick += step) ticks.push_back(tick);
+  for (int i = 0; i * step <= scale.high * 1.0001; i++) ticks.push_back(i * step);
   return ticks;
 }
 
@@ -92,11 +93,11 @@ std::string line_svg(const Line& line, std::size_t number, const Plot& plot, con
   for (const auto& [px, py] : line.points) {
     if ((x.logarithmic && px <= 0) || (y.logarithmic && py <= 0)) continue;
     const std::string at_x = fixed(x.at(px), 2), at_y = fixed(y.at(py), 2);
-    points += (points.empty() ? "" : " ") + at_x + "," + at_y;
-    data += (data.empty() ? "" : " ") + fixed(px, 6) + "," + fixed(py, 3);
-    dots += "<circle cx='" + at_x + "' cy='" + at_y + "' r='6'><title>" +
-            escape_html(line.name + "  " + plot.x.format(px) + ": " + plot.y.format(py)) +
-            "</title></circle>";
+    points.append(points.empty() ? "" : " ").append(at_x).append(",").append(at_y);
+    data.append(data.empty() ? "" : " ").append(fixed(px, 6)).append(",").append(fixed(py, 3));
+    dots.append("<circle cx='").append(at_x).append("' cy='").append(at_y).append("' r='6'><title>");
+    dots.append(escape_html(line.name + "  " + plot.x.format(px) + ": " + plot.y.format(py)));
+    dots.append("</title></circle>");
   }
   const std::string number_class = "s" + std::to_string(number);
   return "<polyline class='line " + number_class + "' data-name='" + escape_html(line.name) +

@@ -117,7 +117,7 @@ bool collect(std::vector<Child>& children, Result& result, std::string& why) {
   for (Child& child : children) {
     const auto capsule = read_capsule(read_all(child.channel.get()), why);
     if (!capsule) {
-      why = "a process ended without a result: " + why;
+      why.insert(0, "a process ended without a result: ");
       return false;
     }
     result.add(capsule->result);

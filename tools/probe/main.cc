@@ -141,7 +141,7 @@ void print(const Json& report) {
   line("backend", text(backend["chosen"]) + ", because: " + text(backend["why"]));
   if (backend.contains("uses")) line("backend uses", text(backend["uses"]));
   const Json& tls = report["tls"];
-  line("TLS", tls["library"] == "" ? "not built in" : text(tls["library"]));
+  line("TLS", text(tls["library"]).empty() ? "not built in" : text(tls["library"]));
   line("kTLS", tls["ktls"] == true ? "available, not used" : "not available: " + text(tls["ktls_missing"]));
   const Json& limits = report["limits"];
   print_limit("open files", limits["open_files"]);
