@@ -54,9 +54,16 @@ void load(const Workers& workers, const Options& options, Controller& controller
   const auto idle = [&] {
     return std::all_of(workers.begin(), workers.end(), [](const auto& worker) { return worker->idle(); });
   };
+  const auto measure = [&] {
+    for (const auto& worker : workers) worker->measure_begin();
+  };
+  const bool warms_up = options.warmup_ns > 0;
+  if (!warms_up) measure();  // before the load begins: every message counts
   for (const auto& worker : workers) worker->load_begin();
-  controller.wait(options.warmup_ns, idle);
-  for (const auto& worker : workers) worker->measure_begin();
+  if (warms_up) {
+    controller.wait(options.warmup_ns, idle);
+    measure();
+  }
   server.begin();
   const std::uint64_t begin = monotonic_ns();
   controller.wait(options.duration_ns, idle, [&](double at_s) {
