@@ -9,7 +9,7 @@
 namespace levada::load {
 namespace {
 
-constexpr double width = 640, height = 300, left = 72, right_margin = 16, top = 20, bottom = 46;
+constexpr double width = 640, height = 300, left = 84, right_margin = 16, top = 20, bottom = 46;
 
 // From the data's units to the picture's.
 struct Scale {
