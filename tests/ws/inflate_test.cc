@@ -9,6 +9,7 @@
 
 #include <levada/tests/support/deflating.h>
 #include <levada/tests/support/frames.h>
+#include <levada/tests/support/resident.h>
 #include <levada/ws/utf8.h>
 
 using namespace levada;
@@ -45,19 +46,6 @@ std::vector<Example> conversation() {
     all.push_back({peer.message(text), text});
   }
   return all;
-}
-
-// The process's memory in bytes, exactly.
-std::size_t resident() {
-  std::FILE* file = std::fopen("/proc/self/smaps_rollup", "r");
-  REQUIRE(file != nullptr);
-  char line[256];
-  unsigned long kilobytes = 0;
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    if (std::sscanf(line, "Rss: %lu kB", &kilobytes) == 1) break;
-  }
-  std::fclose(file);
-  return kilobytes * 1024;
 }
 
 // `size` bytes of nothing, as a message: about a thousandth of it.
@@ -312,7 +300,7 @@ TEST_CASE("a call inflates no more than a slice, whatever is in the input") {
 
 TEST_CASE("a bomb of 1 GiB is refused at the limit, with the limit's memory and no more than 64 KiB beside") {
   const std::string wire = bomb(std::size_t{1} << 30);
-  (void)resident();  // what reading it takes is not counted
+  (void)levada::test::resident_bytes();  // what reading it takes is not counted
   CHECK(wire.size() < 1'100'000);
   for (const std::size_t limit : {std::size_t{16} << 20, std::size_t{5'000'000}, std::size_t{100'000}}) {
     for (const std::size_t piece : {wire.size(), std::size_t{1400}}) {
@@ -320,7 +308,7 @@ TEST_CASE("a bomb of 1 GiB is refused at the limit, with the limit's memory and 
       CAPTURE(piece);
       BlockPool blocks(0);
       Inflater inflater({.max_message_bytes = limit}, blocks);
-      const std::size_t before = resident();
+      const std::size_t before = levada::test::resident_bytes();
       std::size_t most = 0, calls = 0;
       FrameError error = FrameError::none;
       for (std::size_t at = 0; at < wire.size() && error == FrameError::none; at += piece) {
@@ -328,15 +316,17 @@ TEST_CASE("a bomb of 1 GiB is refused at the limit, with the limit's memory and 
         Inflated out;
         do {
           out = inflater.next(in, at + piece >= wire.size());
-          most = std::max(most, resident() - before);
+          most = std::max(most, levada::test::resident_bytes() - before);
           calls++;
           CHECK(out.fresh.size() <= 64 * 1024);
         } while (out.event == InflateEvent::more);
         error = out.error;
       }
       CHECK(error == FrameError::message_too_big);
-      CHECK(most <= limit + 64 * 1024);
-      CHECK(most >= limit);  // it was counted
+      if (levada::test::resident_is_exact) {
+        CHECK(most <= limit + 64 * 1024);
+        CHECK(most >= limit);  // it was counted
+      }
       CHECK(calls >= limit / 65536);
     }
   }
