@@ -105,7 +105,8 @@ void levada_echo(benchmark::State& state, ws::DeflateContext context) {
     std::copy(original.begin(), original.end(), received.begin());  // unmasking changes it
     reactor.run_once(0);
   }
-  require(service.counters().messages_sent.value() == message_count * state.iterations());
+  require(service.counters().messages_sent.value() ==
+          message_count * static_cast<std::uint64_t>(state.iterations()));
   count(state);
   connection->terminate();
   backend.input = {};

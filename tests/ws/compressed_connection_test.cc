@@ -20,9 +20,6 @@ using namespace levada::ws::test;
 
 namespace {
 
-constexpr auto text = static_cast<unsigned>(Opcode::text);
-constexpr auto ping = static_cast<unsigned>(Opcode::ping);
-constexpr auto pong = static_cast<unsigned>(Opcode::pong);
 constexpr unsigned rsv1 = 4;
 
 constexpr DeflateOptions shared{.enabled = true};
@@ -108,7 +105,7 @@ struct Dialled {
     server = end;
     server->masks = false;
     REQUIRE(service.dial_on(std::move(fd), {.host = "example.com", .fields = {}}) != nullptr);
-    REQUIRE(world.until([&] { return end->in.ends_with("\r\n\r\n"); }));
+    REQUIRE(world.until([&] { return server->in.ends_with("\r\n\r\n"); }));
     request = std::exchange(server->in, {});
     const AcceptKey key =
         accept_key(std::string_view(request).substr(request.find("Sec-WebSocket-Key: ") + 19, 24));

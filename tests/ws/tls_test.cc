@@ -157,7 +157,8 @@ TEST_CASE("messages of every length are echoed over TLS") {
     world.serve<Echo>(secure());
     TlsPeer peer = dial(world);
     peer.open();
-    for (const std::size_t size : {0, 1, 125, 126, 511, 512, 4096, 16'384, 65'535, 65'536, 1'000'000}) {
+    for (const std::size_t size : std::initializer_list<std::size_t>{0, 1, 125, 126, 511, 512, 4096, 16'384,
+                                                                     65'535, 65'536, 1'000'000}) {
       CAPTURE(size);
       const std::string payload = random_bytes(size, size + 1);
       peer.send(Opcode::binary, payload);
@@ -176,7 +177,8 @@ TEST_CASE("levada's client and server exchange messages of up to 8 MiB over TLS,
     scene.dial();
     CHECK(scene.hears({"open"}));
     std::size_t number = 0;
-    for (const std::size_t size : {0u, 1u, 126u, 16'384u, 65'536u, 1u << 20, 8u << 20}) {
+    for (const std::size_t size :
+         std::initializer_list<std::size_t>{0u, 1u, 126u, 16'384u, 65'536u, 1u << 20, 8u << 20}) {
       CAPTURE(size);
       const std::string payload = random_bytes(size, size + 1);
       CHECK(scene.told.last.get()->send(Opcode::binary, to_bytes(payload)) == SendStatus::queued);
