@@ -20,7 +20,7 @@ constexpr std::uint64_t wake_id = ~std::uint64_t{0};
 // Accepting and receiving stop after this many calls in a row, so that one endpoint cannot starve the others.
 constexpr int max_accepts = 64;
 constexpr int max_receives = 4;
-constexpr int max_segments = 64;
+constexpr int epoll_segments = 64;
 
 }  // namespace
 
@@ -204,11 +204,11 @@ void EpollBackend::flush() {
 void EpollBackend::flush(Stream& stream) {
   if (stream.blocked_ || stream.connecting_) return reactor_.spill(stream);
   while (!stream.queue_.empty()) {
-    iovec vectors[max_segments];
+    iovec vectors[epoll_segments];
     std::size_t total = 0;
     msghdr message{};
     message.msg_iov = vectors;
-    message.msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, max_segments, total));
+    message.msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, epoll_segments, total));
     const ssize_t result =
         message.msg_iovlen == 1
             ? ::send(stream.fd_, vectors[0].iov_base, vectors[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)

@@ -23,7 +23,7 @@ namespace {
 
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 8192;
-constexpr int max_segments = 256;
+constexpr int io_uring_segments = 256;
 // A stream that received directly is asked for this much first: enough for the next header, little to copy.
 constexpr unsigned header_receive_bytes = 16384;
 
@@ -336,11 +336,11 @@ void IoUringBackend::prepare_send(Stream& stream) {
     io_uring_prep_send(request, stream.fd_, only.data(), only.size(), flags);
     total = only.size();
   } else {
-    auto* vectors = reactor_.turn_memory().allocate_array<iovec>(max_segments);
+    auto* vectors = reactor_.turn_memory().allocate_array<iovec>(io_uring_segments);
     auto* message = reactor_.turn_memory().allocate_array<msghdr>(1);
     *message = {};
     message->msg_iov = vectors;
-    message->msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, max_segments, total));
+    message->msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, io_uring_segments, total));
     io_uring_prep_sendmsg(request, stream.fd_, message, flags);
   }
   request->flags |= IOSQE_CQE_SKIP_SUCCESS;

@@ -9,7 +9,7 @@
 namespace levada::net {
 namespace {
 
-constexpr int max_segments = 64;
+constexpr int simulated_segments = 64;
 constexpr std::size_t no_socket = ~std::size_t{0};
 
 }  // namespace
@@ -383,9 +383,9 @@ void SimulatedBackend::flush(Stream& stream) {
   if (stream.blocked_ || stream.connecting_) return reactor_.spill(stream);
   while (!stream.queue_.empty()) {
     Socket& socket = *simulation_.find(stream.fd_);
-    iovec vectors[max_segments];
+    iovec vectors[simulated_segments];
     std::size_t total = 0;
-    const int count = stream.queue_.gather(vectors, max_segments, total);
+    const int count = stream.queue_.gather(vectors, simulated_segments, total);
     if (const int failure = simulation_.begin_operation()) return fail(socket, stream, failure, "send");
     if (socket.error != 0) return fail(socket, stream, socket.error, "send");
     const std::size_t taken = take(socket, vectors, count, total);

@@ -81,7 +81,7 @@ LEVADA_AVX2 bool mask_avx2(std::uint8_t* to, const std::uint8_t* from, std::size
 }
 #endif
 
-constexpr std::array kernels = {
+constexpr std::array all_mask_kernels = {
     MaskKernel{SimdTier::scalar, mask_baseline},
 #if defined(__x86_64__)
     MaskKernel{SimdTier::avx2, mask_avx2},
@@ -99,7 +99,7 @@ bool mask_first_call(std::uint8_t* to, const std::uint8_t* from, std::size_t siz
 constinit std::atomic<MaskFunction*> detail::mask_kernel{mask_first_call};
 
 std::span<const MaskKernel> mask_kernels() {
-  return runnable(kernels);
+  return runnable(all_mask_kernels);
 }
 
 }  // namespace levada::ws

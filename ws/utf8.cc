@@ -284,7 +284,7 @@ Utf8State utf8_vector(Utf8State state, const std::uint8_t* text, std::size_t siz
 
 #endif
 
-constexpr std::array kernels = {
+constexpr std::array all_utf8_kernels = {
     Utf8Kernel{SimdTier::scalar, utf8_scalar},
 #if defined(LEVADA_VECTOR)
     Utf8Kernel{vector_tier, utf8_vector},
@@ -312,7 +312,7 @@ bool detail::unmask_utf8_blocks(MutableBytes data, MaskKey key, Utf8Validator& v
 constinit std::atomic<Utf8Function*> detail::utf8_kernel{utf8_first_call};
 
 std::span<const Utf8Kernel> utf8_kernels() {
-  return runnable(kernels);
+  return runnable(all_utf8_kernels);
 }
 
 }  // namespace levada::ws

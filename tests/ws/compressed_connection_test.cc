@@ -854,22 +854,26 @@ TEST_CASE("a gigabyte in a megabyte is refused at the limit, with no more memory
         peer.send(Opcode::text, std::string(200, 'a'));  // what the first message needs is there
         world.settle();
         client.send(Opcode::binary, bomb, {.rsv = rsv1});
+        // Blocks kept for reuse, within their own bound, are not the bomb's. Under a sanitizer the question takes
+        // longer than the inflating.
+        const auto resident_now = [&]() -> std::size_t {
+          if (!levada::test::resident_is_exact) return 0;
+          const std::size_t all = levada::test::resident_bytes();
+          return all - std::min(world.reactor().blocks().bytes_retained(), all);
+        };
         const std::size_t in_use = world.reactor().blocks().bytes_in_use();
-        const std::size_t resident = levada::test::resident_bytes();
+        const std::size_t resident = resident_now();
         std::size_t most = 0, most_resident = resident;
         REQUIRE(world.until([&] {
           most = std::max(most, world.reactor().blocks().bytes_in_use());
-          const std::size_t kept =
-              world.reactor().blocks().bytes_retained();  // for reuse, within its own bound
-          most_resident = std::max(
-              most_resident, levada::test::resident_bytes() - std::min(kept, levada::test::resident_bytes()));
+          most_resident = std::max(most_resident, resident_now());
           return client.in.size() >= 4;
         }));
         CHECK(client.frame().payload == close_payload(1009));
         const std::size_t input = std::size_t{256} << 10;  // what one receive brought, at most
         CHECK(most - in_use <= limit + 64 * 1024 + input);
         // The reactor's receive buffer is used for the first time, too.
-        if (levada::test::resident_is_exact) CHECK(most_resident <= resident + limit + 64 * 1024 + 2 * input);
+        CHECK(most_resident <= resident + limit + 64 * 1024 + 2 * input);
         CHECK(client.reaches_end());
       },
       {{"epoll", net::BackendKind::epoll}, {"simulated", net::BackendKind::simulated}});

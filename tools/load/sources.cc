@@ -23,7 +23,7 @@ bool Sources::parse(std::string_view text, std::string& why) {
     const std::string_view one = text.substr(0, text.find(','));
     text.remove_prefix(std::min(text.size(), one.size() + 1));
     auto address =
-        one.empty() ? Result<net::Address>(Error{Errc::invalid_argument}) : net::Address::ip(one, 0);
+        one.empty() ? levada::Result<net::Address>(Error{Errc::invalid_argument}) : net::Address::ip(one, 0);
     if (!address) {
       why = "'" + std::string(one) + "' is no address";
       return false;
