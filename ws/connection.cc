@@ -8,6 +8,7 @@
 
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 namespace {
@@ -86,6 +87,7 @@ void Connection::close(CloseCode code, std::string_view reason) {
   std::array<std::uint8_t, max_control_bytes> payload;
   queue_frame(Opcode::close, {payload.data(), write_close(payload.data(), code, reason)}, true);
   close_sent_ = true;
+  trace(TraceKind::close_sent, number(code));
   phase_ = Phase::closing;
   since_ms_ = reactor().now_ms();
   set_timer(service_->options_.close_timeout_ms);
@@ -122,6 +124,7 @@ void Connection::fail(FrameError error) {
 // The peer broke a rule or a bound: it is told the code, and nothing it sends counts any more.
 void Connection::fail(CloseCode code, const char* reason, const Error& error) {
   service_->counters_.violations.add();
+  trace(TraceKind::failed, number(code));
   if (phase_ == Phase::open) close(code);
   end_sending();
   report({.code = code, .reason = reason, .by = ClosedBy::local, .error = error});
@@ -138,6 +141,7 @@ void Connection::cut(Counter& counter, const Error& error) {
 
 void Connection::receive_close(Bytes payload) {
   const ClosePayload close_payload = parse_close(payload);
+  trace(TraceKind::close_received, number(close_payload.code));
   const ClosedBy by = close_sent_ ? ClosedBy::local : ClosedBy::peer;
   if (phase_ == Phase::open) close(close_payload.code);
   // The reason lies in the payload, which may be the pending decoder's: report before that is dropped.
@@ -150,6 +154,7 @@ void Connection::receive_close(Bytes payload) {
 void Connection::report(const CloseInfo& info) {
   if (!opened_) return;
   opened_ = false;
+  trace(TraceKind::closed, number(info.code));
   Counters& counters = service_->counters_;
   counters.closed.add();
   counters.closed_by_code[Counters::index_of(info.code)].add();
@@ -186,7 +191,7 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   std::size_t messages = 0;
   std::size_t payload_bytes = 0;
   for (;;) {
-    Decoded decoded = decoder.next(bytes);
+    Decoded decoded = decode(decoder, bytes);
     if (decoded.event == DecoderEvent::none) break;
     if (decoded.compressed) {
       if (!receive_compressed(decoded, bytes)) break;
@@ -237,6 +242,7 @@ void Connection::dispatch(Decoded& decoded) {
 void Connection::show(Decoded& decoded) {
   if (phase_ != Phase::open) return;
   const HandlerTable& table = service_->table_;
+  trace(TraceKind::delivered, decoded.payload.size(), decoded.opcode);
   service_->shown_ = &decoded;
   if (table.message != nullptr) {
     table.message(service_->handler_, *this, decoded.opcode, decoded.payload);
@@ -283,6 +289,7 @@ net::ReceiveTarget Connection::receive_target() {
 }
 
 void Connection::on_drained() {
+  trace(TraceKind::drained);
   // Only now has a slow peer been given the close frame: it gets the whole time for its part.
   if (phase_ == Phase::closing || phase_ == Phase::closed) set_timer(service_->options_.close_timeout_ms);
   if (paused_by_output_) {
@@ -322,6 +329,7 @@ void Connection::on_closed() {
           .reason = {},
           .by = ended ? ClosedBy::transport : ClosedBy::local,
           .error = ended ? pending_->end : Error{Errc::canceled, "terminate"}});
+  trace(TraceKind::gone);
   drop_pending();
   if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());

@@ -29,6 +29,7 @@
 #include <levada/ws/handler.h>
 #include <levada/ws/handshake.h>
 #include <levada/ws/prepared.h>
+#include <levada/ws/trace.h>
 
 namespace levada::ws {
 
@@ -295,6 +296,10 @@ class Connection final : public net::Stream {
   const DecoderOptions& decoder_options() const;
   Pending& pending();
   void drop_pending();
+
+  // tracing.h; both do nothing of their own in an engine that does not trace.
+  void trace(TraceKind kind, std::uint64_t value = 0, Opcode opcode = Opcode::continuation);
+  Decoded decode(Decoder& decoder, MutableBytes& in);
 
   std::uint32_t received_ms_ = 0;  // when bytes were last received; here it fills a hole
   Service* service_;

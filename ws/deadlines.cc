@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <levada/ws/service.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 namespace {
@@ -20,6 +21,10 @@ std::uint32_t left(std::uint32_t now, std::uint32_t since, std::uint32_t limit) 
   return elapsed < limit ? limit - elapsed : 0;
 }
 
+constexpr std::uint64_t number(TraceLimit limit) {
+  return static_cast<std::uint64_t>(limit);
+}
+
 std::uint32_t now_us(net::Reactor& reactor) {
   return static_cast<std::uint32_t>(reactor.now_ns() / 1000);
 }
@@ -31,6 +36,7 @@ void Connection::on_timer() {
     case Phase::handshake:
     case Phase::held:
       service_->counters_.handshake_timeouts.add();
+      trace(TraceKind::timed_out, number(TraceLimit::handshake));
       if (role() == Role::client) return refuse({.error = {Errc::timed_out, "handshake"}});
       return terminate();
     case Phase::open:
@@ -53,6 +59,7 @@ void Connection::check_closing() {
                     left(now, since_ms_, options.write_timeout_ms));
   }
   if (more != 0) return set_timer(more);
+  trace(TraceKind::timed_out, number(TraceLimit::close));
   cut(service_->counters_.close_timeouts, {Errc::timed_out, "close"});
 }
 
@@ -61,15 +68,18 @@ void Connection::check_open() {
   Counters& counters = service_->counters_;
   const std::uint32_t now = reactor().now_ms();
   if (blocked() && left(now, stalled_since_ms(), options.write_timeout_ms) == 0) {
+    trace(TraceKind::timed_out, number(TraceLimit::write));
     return cut(counters.write_timeouts, {Errc::timed_out, "send"});
   }
   if (left(now, since_ms_, options.max_lifetime_ms) == 0) {
     counters.lifetimes_over.add();
+    trace(TraceKind::timed_out, number(TraceLimit::lifetime));
     return close(CloseCode::going_away, "lifetime is over");
   }
   if (!paused()) {
     if (left(now, received_ms_, options.idle_timeout_ms) == 0) {
       counters.idle_timeouts.add();
+      trace(TraceKind::timed_out, number(TraceLimit::idle));
       return close(CloseCode::going_away, "idle");
     }
     if (!check_message(now)) return;
@@ -85,6 +95,7 @@ bool Connection::check_message(std::uint32_t now) {
   const ServiceOptions& options = service_->options_;
   const Error error{Errc::timed_out, "receive"};
   if (left(now, pending_->began_ms, message_timeout_ms()) == 0) {
+    trace(TraceKind::timed_out, number(TraceLimit::message));
     fail(CloseCode::policy_violation, "message_timeout", error);
     return false;
   }
@@ -93,6 +104,7 @@ bool Connection::check_message(std::uint32_t now) {
   const std::uint64_t wanted =
       std::uint64_t{options.min_bytes_per_s} * options.rate_window_ms / milliseconds_per_second;
   if (pending_->window_bytes < wanted) {
+    trace(TraceKind::timed_out, number(TraceLimit::rate));
     fail(CloseCode::policy_violation, "message_too_slow", error);
     return false;
   }
@@ -140,6 +152,7 @@ std::uint32_t Connection::next_deadline_ms() const {
 }
 
 void Connection::on_blocked() {
+  trace(TraceKind::blocked, buffered());
   arm_timer();
 }
 
@@ -149,6 +162,7 @@ void Connection::on_blocked() {
 void Connection::stop_reading() {
   if (paused()) return;
   if (pending_ != nullptr) pending_->paused_ms = reactor().now_ms();
+  trace(TraceKind::paused);
   Stream::pause();
 }
 
@@ -158,6 +172,7 @@ void Connection::read_if_allowed() {
 
 void Connection::go_on_reading() {
   if (!paused()) return;
+  trace(TraceKind::resumed);
   Stream::resume();
   const std::uint32_t now = reactor().now_ms();
   note_received(now);
@@ -212,6 +227,7 @@ bool Connection::receive_rtt(Bytes payload) {
   ping_us_ = now_us(reactor()) - ping_us_;
   ping_sent_ = false;
   has_rtt_ = true;
+  trace(TraceKind::round_trip, ping_us_);
   service_->counters_.rtt.record(std::uint64_t{ping_us_} * 1000);
   return true;
 }

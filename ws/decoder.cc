@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <levada/ws/close.h>
+#include <levada/ws/frame_tracer.h>
 
 namespace levada::ws {
 namespace {
@@ -103,7 +104,9 @@ bool Decoder::take_header(MutableBytes& in, Decoded& decoded) {
   if (error == FrameError::none && size != 0) error = begin_frame();
   if (error != FrameError::none) decoded = fail(error);
   at_boundary_ = false;
-  return error == FrameError::none && size != 0;
+  const bool taken = error == FrameError::none && size != 0;
+  if (taken) trace_frame(frame_);
+  return taken;
 }
 
 // Gathers a header that came in pieces. Returns its size when it is whole.

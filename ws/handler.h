@@ -15,13 +15,15 @@
 //   void on_close(Connection& connection, const CloseInfo& info);       // once for every on_open
 //   void on_refused(Connection& connection, const Refusal& refusal);    // client: the handshake failed, instead of on_open
 //   void on_unreachable(const Unreachable& unreachable);                // Client: it did not even come to a connection
+//   void on_trace(Connection& connection, const TraceEvent& event);     // every event, if the engine traces: trace.h
 //
-// All are called on the reactor's thread, never one inside another. Views live until the call returns; a payload may
+// All are called on the reactor's thread, never one inside another but on_trace. Views live until the call returns; a payload may
 // be kept longer with Connection::keep(). Payloads are `Bytes`; a handler that takes `MutableBytes` may change them.
 #pragma once
 
 #include <levada/core/bytes.h>
 #include <levada/ws/frame.h>
+#include <levada/ws/trace.h>
 
 namespace levada::ws {
 
@@ -46,6 +48,8 @@ struct HandlerTable {
   void (*close)(void* self, Connection& connection, const CloseInfo& info) = nullptr;
   void (*refused)(void* self, Connection& connection, const Refusal& refusal) = nullptr;
   void (*unreachable)(void* self, const Unreachable& unreachable) = nullptr;
+  void (*trace)(void* self, Connection& connection, const TraceEvent& event) = nullptr;
+  const bool* needs_tracing = nullptr;  // with `trace`: what only an engine that traces has
 };
 
 namespace detail {
@@ -93,6 +97,12 @@ constexpr HandlerTable make_handler_table() {
     table.unreachable = [](void* self, const Unreachable& unreachable) {
       static_cast<H*>(self)->on_unreachable(unreachable);
     };
+  if constexpr (requires { &H::on_trace; }) {
+    table.trace = [](void* self, Connection& connection, const TraceEvent& event) {
+      static_cast<H*>(self)->on_trace(connection, event);
+    };
+    table.needs_tracing = &tracing_is_built_in;
+  }
   static_assert(!(
                     requires { &H::on_message; } && requires { &H::on_fragment; }),
                 "on_fragment takes the place of on_message");

@@ -13,6 +13,7 @@
 
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 
@@ -165,6 +166,7 @@ bool Connection::queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fra
                              ? net::Mark::kept
                              : mark_of(opcode, fin);
   send_turn_memory({frame, static_cast<std::size_t>(body - frame) + size}, mark);
+  trace(TraceKind::frame_queued, size, opcode);
   return true;
 }
 

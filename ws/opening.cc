@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include <levada/ws/service.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 namespace {
@@ -95,6 +96,7 @@ void Connection::open() {
   opened_ = true;
   since_ms_ = received_ms_ = reactor().now_ms();
   service_->counters_.opened.add();
+  trace(TraceKind::opened);
   arm_timer();
   if (service_->dial_observer_ != nullptr) service_->dial_observer_->opened(*this);
   if (service_->table_.open != nullptr) service_->table_.open(service_->handler_, *this);
@@ -212,6 +214,7 @@ void Connection::reject(std::uint16_t status) {
 
 void Connection::reject(const Rejection& rejection) {
   service_->counters_.rejected.add();
+  trace(TraceKind::rejected, rejection.status);
   const std::string_view block = service_->constant_fields_.block();
   const std::size_t size = rejection_size(rejection, block);
   std::uint8_t* out = reserve(size);
@@ -316,6 +319,7 @@ void Connection::leave_proxy() {
 }
 
 void Connection::on_secured() {
+  trace(TraceKind::secured);
   if (role() == Role::client) send_request();
 }
 
@@ -380,6 +384,7 @@ void Connection::receive_response(MutableBytes bytes, Owner* memory) {
 }
 
 void Connection::refuse(const Refusal& refusal) {
+  trace(TraceKind::rejected, refusal.response == nullptr ? 0 : refusal.response->status());
   phase_ = Phase::closed;
   const bool final = service_->dial_observer_ == nullptr || service_->dial_observer_->refused(*this, refusal);
   if (final && service_->table_.refused != nullptr) {

@@ -6,6 +6,7 @@
 
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 
@@ -18,21 +19,26 @@ inline SendStatus Connection::admit(std::size_t size, bool whole) {
 SendStatus Connection::refuse_to_queue(std::size_t size, bool whole) {
   Counters& counters = service_->counters_;
   const std::size_t limit = service_->options_.max_buffered_bytes;
+  const auto dropped = [&](std::size_t messages) {
+    counters.messages_dropped.add(messages);
+    if (messages > 0) trace(TraceKind::dropped, messages);
+  };
   switch (whole ? service_->options_.output_policy : OutputPolicy::report) {
     case OutputPolicy::report:
       break;
     case OutputPolicy::drop_oldest:
-      if (size <= limit) counters.messages_dropped.add(drop_oldest(buffered() + size - limit));
+      if (size <= limit) dropped(drop_oldest(buffered() + size - limit));
       if (buffered() + size <= limit) return SendStatus::queued;
       [[fallthrough]];
     case OutputPolicy::drop_newest:
-      counters.messages_dropped.add();
+      dropped(1);
       return SendStatus::dropped;
     case OutputPolicy::close:
       close(CloseCode::policy_violation, "too slow");
       return SendStatus::closed;
   }
   counters.sends_refused.add();
+  trace(TraceKind::would_exceed, size);
   report_when_drained();  // also when the kernel then takes everything at once
   return SendStatus::full;
 }
@@ -69,6 +75,7 @@ void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
     write_frame(out, opcode, payload, fin);
   }
   send_turn_memory({out, size}, mark_of(opcode, fin));
+  trace(TraceKind::frame_queued, payload.size(), opcode);
 }
 
 // Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
@@ -83,6 +90,7 @@ bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
   } else {
     send_owned(frame, OwnerRef::share(shown->owner).release(), mark_of(opcode, fin));
   }
+  trace(TraceKind::frame_queued, payload.size(), opcode);
   return true;
 }
 
@@ -111,6 +119,7 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
     offset += part.size();
   }
   send_turn_memory({out, static_cast<std::size_t>(at - out) + length}, mark_of(opcode, true));
+  trace(TraceKind::frame_queued, length, opcode);
   return status;
 }
 
@@ -137,6 +146,7 @@ SendStatus Connection::send(const PreparedMessage& message) {
   } else {
     send_owned(frame, message.share(), mark_of(opcode, true));
   }
+  trace(TraceKind::frame_queued, frame.size() - header_size(frame[1]), opcode);
   return status;
 }
 
@@ -155,6 +165,7 @@ SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
   send_turn_memory({header, write_header(header, {.opcode = opcode, .length = length})},
                    mark_of(opcode, true));
   send_owned(payload.bytes(), payload.owner_.release());
+  trace(TraceKind::frame_queued, length, opcode);
   return status;
 }
 
@@ -187,6 +198,7 @@ SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
   const std::size_t size = frame_size(payload.size(), role() == Role::client);
   if (buffered() + size > service_->options_.max_buffered_bytes + reserve_bytes) {
     service_->counters_.controls_dropped.add();
+    trace(TraceKind::dropped, 1, opcode);
     return SendStatus::dropped;
   }
   queue_frame(opcode, payload, true);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <levada/core/random.h>
+#include <levada/ws/tracing.h>
 
 namespace levada::ws {
 namespace {
@@ -109,6 +110,7 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   }
   connections_++;
   connection->set_user_data(user_data);
+  connection->trace(TraceKind::began);
   if (!upgraded && !options_.trusted_proxies.empty() && is_trusted_proxy(connection->native_fd())) {
     connection->pending().proxied = std::make_unique<net::ProxyProtocolParser>();
   } else if (options_.tls != nullptr && !connection->begin_tls()) {
@@ -167,6 +169,7 @@ void Service::relieve() {
   });
   if (heaviest == nullptr) return;
   counters_.shed.add();
+  heaviest->trace(TraceKind::shed);
   heaviest->fail(CloseCode::try_again_later, "over_budget", {Errc::over_budget, "receive"});
   if (!refuse) heaviest->terminate();
 }
@@ -221,6 +224,7 @@ Connection* Service::begin_handshake(Connection* connection, const DialOptions& 
   }
   connections_++;
   connection->set_user_data(options.user_data);
+  connection->trace(TraceKind::began);
   connection->set_timer(options.timeout_ms != 0 ? options.timeout_ms : options_.handshake_timeout_ms);
   std::array<std::uint8_t, 16> random;
   fill_random(random);
