@@ -153,7 +153,7 @@ class Connection final : public net::Stream {
   // the wire (asserted) or no_status; at most 123 bytes of the reason are sent.
   void close(CloseCode code = CloseCode::normal, std::string_view reason = {});
 
-  // Sends a ping to measure the round trip, as the keepalive does. Its pong is not shown to on_pong.
+  // Sends a ping to measure the round trip, as the keepalive does. Its pong is not shown to on_pong, however late.
   SendStatus measure_rtt();
 
   // Ends the connection at once, without a close frame; what is queued is lost.

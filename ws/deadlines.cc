@@ -3,6 +3,7 @@
 // Model: events only note when they happened. The timer is set for the earliest deadline that could come, and when it
 // fires the notes tell what is due; if nothing is, it is set anew. So a busy connection costs nothing but its notes.
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include <levada/ws/service.h>
@@ -13,6 +14,8 @@ namespace {
 
 constexpr std::uint32_t no_deadline = ~std::uint32_t{0};
 constexpr std::uint32_t milliseconds_per_second = 1000;
+// What the engine's own pings begin with, so that their pongs can be told from those of the handler's, however late.
+constexpr std::array<std::uint8_t, 8> rtt_mark{'l', 'e', 'v', 'a', 'd', 'a', 0xF7, ' '};
 
 // Milliseconds until `limit` ms after `since`; none for a limit of 0.
 std::uint32_t left(std::uint32_t now, std::uint32_t since, std::uint32_t limit) {
@@ -206,8 +209,8 @@ bool Connection::too_many_controls() {
 
 SendStatus Connection::measure_rtt() {
   const std::uint32_t sent_us = now_us(reactor());
-  std::uint8_t payload[sizeof sent_us];
-  std::memcpy(payload, &sent_us, sizeof sent_us);
+  std::array<std::uint8_t, rtt_mark.size() + sizeof sent_us> payload;
+  std::memcpy(std::copy(rtt_mark.begin(), rtt_mark.end(), payload.begin()), &sent_us, sizeof sent_us);
   const SendStatus status = ping(payload);
   if (status != SendStatus::queued) return status;
   service_->counters_.pings_sent.add();
@@ -220,10 +223,13 @@ bool Connection::ping_is_recent(std::uint32_t interval_ms) const {
   return ping_sent_ && (now_us(reactor()) - ping_us_) / 1000 < interval_ms;
 }
 
-// Whether this pong answers the ping that was sent to measure the round trip.
+// Whether this pong answers a ping that was sent to measure the round trip. Only the last one's measures it; that of an
+// older one, or a second one, is not the handler's either.
 bool Connection::receive_rtt(Bytes payload) {
-  if (!ping_sent_ || payload.size() != sizeof ping_us_) return false;
-  if (std::memcmp(payload.data(), &ping_us_, sizeof ping_us_) != 0) return false;
+  if (payload.size() != rtt_mark.size() + sizeof ping_us_) return false;
+  if (!std::equal(rtt_mark.begin(), rtt_mark.end(), payload.begin())) return false;
+  if (!ping_sent_ || std::memcmp(payload.data() + rtt_mark.size(), &ping_us_, sizeof ping_us_) != 0)
+    return true;
   ping_us_ = now_us(reactor()) - ping_us_;
   ping_sent_ = false;
   has_rtt_ = true;

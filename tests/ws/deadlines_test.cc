@@ -286,7 +286,9 @@ TEST_CASE(
       simulated_kinds());
 }
 
-TEST_CASE("only the answer to the last ping measures, others are the handler's") {
+TEST_CASE(
+    "only the answer to the last measuring ping measures, a late one is nobody's, all others are the "
+    "handler's") {
   in_every_world([](World& world) {
     auto line = open_line(world, no_limits());
     const auto ping = [&] {
@@ -294,23 +296,26 @@ TEST_CASE("only the answer to the last ping measures, others are the handler's")
       return line.client.frame().payload;
     };
     const std::string late = ping();
-    CHECK(late.size() == 4);
+    CHECK(late.size() == 12);
     Watch watch(world);
     watch.reach(3);
     const std::string last = ping();
     CHECK(late != last);
     std::string forged = last;
     forged[0] = static_cast<char>(~forged[0]);
-    for (const std::string& wrong : {forged, std::string(), last + "x", last.substr(0, 3), late}) {
-      line.client.send(Opcode::pong, wrong);
-    }
+    const std::vector<std::string> others{forged, std::string(), last + "x", last.substr(0, 11), "late"};
+    line.client.send(Opcode::pong, late);
+    for (const std::string& other : others) line.client.send(Opcode::pong, other);
     REQUIRE(world.until([&] { return line.handler.pongs.size() == 5; }));
+    CHECK(line.handler.pongs == others);
     CHECK(!line.connection.rtt_us());
     line.client.send(Opcode::pong, last);
     REQUIRE(world.until([&] { return line.connection.rtt_us().has_value(); }));
     CHECK(line.handler.pongs.size() == 5);
-    line.client.send(Opcode::pong, last);  // a second time it is nobody's
+    line.client.send(Opcode::pong, last);  // a second time it measures nothing
+    line.client.send(Opcode::pong, "end");
     REQUIRE(world.until([&] { return line.handler.pongs.size() == 6; }));
+    CHECK(line.handler.pongs.back() == "end");
     CHECK(line.connection.rtt_us().has_value());
     CHECK(line.service.counters().pings_sent.value() == 2);
   });
