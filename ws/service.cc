@@ -52,6 +52,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       decoder_(decoder_options_, reactor.blocks()),
       deflate_decoder_(deflate_decoder_options_, reactor.blocks()) {
   assert(subprotocols_.size() <= 255);
+  assert(options_.rate_window_ms > 0);
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
     relief_ = reactor_.add_relief([](void* self) { static_cast<Service*>(self)->relieve(); }, this);

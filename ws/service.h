@@ -42,7 +42,7 @@ struct ServiceOptions {
   // Inside an unfinished message or frame at least this many bytes a second have to arrive, on average over each
   // `rate_window_ms`; else 1008. 0: no limit.
   std::uint32_t min_bytes_per_s = 0;
-  std::uint32_t rate_window_ms = 5'000;
+  std::uint32_t rate_window_ms = 5'000;  // at least 1 (asserted)
   std::uint16_t max_controls_per_s = 0;  // pings and pongs; beyond it 1008. 0: no limit
   bool check_utf8 = true;                // of text; 1007
   bool auto_pong = true;                 // answer pings

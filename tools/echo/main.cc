@@ -69,7 +69,10 @@ void add_limits(CLI::App& app, Options& options) {
   add("--lifetime", service.max_lifetime_ms, "close so long after the handshake");
   add("--message-timeout", service.message_timeout_ms, "longest time for one message");
   add("--min-rate", service.min_bytes_per_s, "least bytes a second inside a message");
-  add("--rate-window", service.rate_window_ms, "over which that is an average");
+  app.add_option("--rate-window", service.rate_window_ms, "over which that is an average, at least 1")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group("Limits, times in milliseconds, 0: none");
   add("--max-controls", service.max_controls_per_s, "most pings and pongs a second");
   add("--stop-timeout", options.stop_timeout_ms, "SIGINT and SIGTERM wait so long for connections to close");
 }
