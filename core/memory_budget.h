@@ -13,7 +13,7 @@ namespace levada {
 
 // What happens while more is used than the limit. All of them first give back what is only kept for reuse.
 enum class BudgetPolicy : std::uint8_t {
-  stop_accepting,  // listeners pause
+  stop_accepting,  // listeners pause, from the turn on in which it is exceeded
   refuse_large,  // the largest message under way, if it is over 64 KiB, is refused with 1013; one each turn of a reactor
   shed_slowest,  // the connection that holds most memory, queued and received, is cut; one each turn of a reactor
 };

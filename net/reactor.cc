@@ -217,6 +217,7 @@ void Reactor::run_once(int timeout_ms) {
   advance_timers();
   backend_->flush();
   if (!closed_.empty()) destroy_closed();
+  if (accepting_is_over_budget()) pause_listeners();
   in_turn_ = false;
 }
 
@@ -280,7 +281,10 @@ bool Reactor::start(Endpoint& endpoint, SlotId id) {
   endpoint.id_ = id;
   if (endpoint.kind() == EndpointKind::alarm) return true;
   last_error_ = backend_->start(endpoint);
-  if (!last_error_) return true;
+  if (!last_error_) {
+    if (endpoint.kind() == EndpointKind::listener) listeners_.push_back(id);
+    return true;
+  }
   const Fd close_it(endpoint.fd_);
   endpoint.~Endpoint();
   slots_.release(id.index);
@@ -353,6 +357,15 @@ void Reactor::relieve_memory() {
   for (const auto& kept : reliefs_) {
     const std::shared_ptr<Relief> relief = kept.lock();
     if (relief != nullptr && options_.budget->exceeded()) relief->relieve(relief->context);
+  }
+}
+
+// Before the next connection, which would otherwise be the one that finds it out.
+void Reactor::pause_listeners() {
+  std::erase_if(listeners_, [this](const SlotId id) { return find(id) == nullptr; });
+  for (const SlotId id : listeners_) {
+    auto& listener = *static_cast<Listener*>(find(id));
+    if (!listener.paused_) accept_failed(listener, {Errc::over_budget, "accept"});
   }
 }
 

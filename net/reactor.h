@@ -222,6 +222,7 @@ class Reactor {
   void resume_listeners();
   bool accepting_is_over_budget() const;
   void relieve_memory();
+  void pause_listeners();
   void measure_latency();
   void read_time();
   void run_tasks();
@@ -249,6 +250,7 @@ class Reactor {
   std::uint32_t dirty_head_ = nothing;
   std::uint32_t dirty_tail_ = nothing;
   std::vector<std::uint32_t> closed_;
+  std::vector<SlotId> listeners_;
   std::vector<SlotId> paused_listeners_;
   std::vector<std::weak_ptr<Relief>> reliefs_;
   ReactorCounters counters_;
