@@ -190,9 +190,11 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
   const std::size_t size = bytes.size();
   std::size_t messages = 0;
   std::size_t payload_bytes = 0;
+  bool message_ended = false;
   for (;;) {
     Decoded decoded = decode(decoder, bytes);
     if (decoded.event == DecoderEvent::none) break;
+    if (decoded.event <= DecoderEvent::fragment) message_ended |= decoded.fin;
     if (decoded.compressed) {
       if (!receive_compressed(decoded, bytes)) break;
     } else {
@@ -211,7 +213,7 @@ void Connection::receive_frames(MutableBytes bytes, Owner* memory) {
     if (shared) common.reset();
     return;
   }
-  keep_decoder(decoder, messages != 0, size);
+  keep_decoder(decoder, message_ended, size);
 }
 
 void Connection::dispatch(Decoded& decoded) {
@@ -255,6 +257,7 @@ void Connection::show(Decoded& decoded) {
 // After the input is used up: a message that is under way keeps a decoder of its own, any other gives it back.
 void Connection::keep_decoder(Decoder& decoder, bool message_ended, std::size_t bytes) {
   if (decoder.idle()) {
+    if (pending_ != nullptr) pending_->clock_runs = false;
     if (pending_ != nullptr && !in_slices()) drop_pending();
   } else {
     Pending& own = pending();

@@ -94,7 +94,7 @@ void Connection::check_open() {
 
 // Whether the unfinished message, if there is one, keeps its bounds; else the connection has failed.
 bool Connection::check_message(std::uint32_t now) {
-  if (pending_ == nullptr) return true;
+  if (pending_ == nullptr || !pending_->clock_runs) return true;
   const ServiceOptions& options = service_->options_;
   const Error error{Errc::timed_out, "receive"};
   if (left(now, pending_->began_ms, message_timeout_ms()) == 0) {
@@ -123,10 +123,11 @@ std::uint32_t Connection::message_timeout_ms() const {
 
 // `bytes` came, and after them a message is unfinished: a new one, or still the same.
 void Connection::restart_message_clock(bool is_new, std::size_t bytes) {
-  if (!is_new) {
+  if (!is_new && pending_->clock_runs) {
     pending_->window_bytes += bytes;
     return;
   }
+  pending_->clock_runs = true;
   // Also of a pause: a message may begin behind the one whose handler paused reading.
   pending_->began_ms = pending_->window_began_ms = pending_->paused_ms = reactor().now_ms();
   pending_->window_bytes = 0;
@@ -148,7 +149,7 @@ std::uint32_t Connection::next_deadline_ms() const {
   soonest = std::min(soonest, left(now, received_ms_, options.idle_timeout_ms));
   const std::uint32_t ping = left(now, received_ms_, options.ping_interval_ms);
   soonest = std::min(soonest, ping != 0 ? ping : options.ping_interval_ms);
-  if (pending_ == nullptr) return soonest;
+  if (pending_ == nullptr || !pending_->clock_runs) return soonest;
   soonest = std::min(soonest, left(now, pending_->began_ms, message_timeout_ms()));
   const std::uint32_t window = options.min_bytes_per_s == 0 ? 0 : options.rate_window_ms;
   return std::min(soonest, left(now, pending_->window_began_ms, window));

@@ -219,7 +219,8 @@ struct Pending {
   // The transport ended in the meantime, and how.
   bool ended = false;
   Error end = {};
-  // The clock of an unfinished message, in the reactor's milliseconds.
+  // The clock of an unfinished message, in the reactor's milliseconds, if there is one.
+  bool clock_runs = false;
   std::uint32_t began_ms = 0;
   std::uint32_t window_began_ms = 0;
   std::uint32_t paused_ms = 0;     // when reading was paused

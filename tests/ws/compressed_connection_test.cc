@@ -768,6 +768,36 @@ TEST_CASE("a connection may be paused, closed, cut and shut down in the middle o
   }
 }
 
+TEST_CASE(
+    "each compressed message of a busy stream has the whole time, though none of the receives ends with "
+    "one") {
+  for (const DeflateOptions& options : {shared, dedicated}) {
+    World world({"simulated", net::BackendKind::simulated});
+    ServiceOptions service = with(options);
+    service.message_timeout_ms = 90;
+    Echo& handler = world.serve<Echo>(service);
+    Deflating peer(agree(world));
+    const std::string payload = json_text(1000);
+    std::string wire = client_frame(Opcode::text, peer.compressed(payload), {.rsv = rsv1});
+    const std::uint64_t began_ms = world.reactor().now_ms();
+    const auto reach = [&](std::uint64_t ms) {
+      while (world.reactor().now_ms() < began_ms + ms) world.turn();
+    };
+    peer.end.write(wire.substr(0, 50));
+    for (std::uint32_t i = 1; i <= 5; i++) {
+      reach(i * 80);
+      const std::string next = client_frame(Opcode::text, peer.compressed(payload), {.rsv = rsv1});
+      peer.end.write(wire.substr(50) + next.substr(0, 50));
+      wire = next;
+      REQUIRE(world.until([&] { return handler.messages.size() == i || handler.closes.size() == 1; }));
+      CHECK(handler.closes.empty());
+    }
+    reach(400 + 95);
+    REQUIRE(handler.closes.size() == 1);
+    CHECK(handler.closes[0].reason == "message_timeout");
+  }
+}
+
 TEST_CASE("invalid data behind the transport's end fails the connection, and it goes") {
   in_every_world([](World& world) {
     Echo& handler = world.serve<Echo>(with(in_slices));
