@@ -218,6 +218,7 @@ class Connection final : public net::Stream {
   SendStatus send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole = true);
   SendStatus send_deflated_fragment(Opcode opcode, Bytes piece, bool last);
   SendStatus send_control(Opcode opcode, Bytes payload);
+  std::size_t most_bytes(std::size_t size, bool deflated) const;
   SendStatus admit(std::size_t size, bool whole = true);
   SendStatus refuse_to_queue(std::size_t size, bool whole);
   net::Mark mark_of(Opcode opcode, bool fin) const;

@@ -10,6 +10,12 @@
 
 namespace levada::ws {
 
+// The most that the frame of a message has. What was compressed with takeover has to be sent, also when it became longer.
+inline std::size_t Connection::most_bytes(std::size_t size, bool deflated) const {
+  return frame_size(deflated && deflate_.own_takeover() ? Deflater::bound(size) : size,
+                    role() == Role::client);
+}
+
 // The frame may be queued, or not: then this is what becomes of the message.
 inline SendStatus Connection::admit(std::size_t size, bool whole) {
   if (buffered() + size <= service_->options_.max_buffered_bytes) return SendStatus::queued;
@@ -53,13 +59,11 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
 SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole) {
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   assert(!fragmenting_ || opcode == Opcode::continuation);
-  const SendStatus status = admit(frame_size(payload.size(), role() == Role::client), whole);
+  const bool deflated = whole && is_deflated(opcode, payload.size(), compress);
+  const SendStatus status = admit(most_bytes(payload.size(), deflated), whole);
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
-  if (whole && is_deflated(opcode, payload.size(), compress) &&
-      queue_deflated(opcode, payload, true, false)) {
-    return status;
-  }
+  if (deflated && queue_deflated(opcode, payload, true, false)) return status;
   const bool in_place = payload.size() >= copy_below_bytes && queue_in_place(opcode, payload, fin);
   if (!in_place) queue_frame(opcode, payload, fin);
   return status;
@@ -100,10 +104,11 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
   std::size_t length = 0;
   for (const Bytes part : parts) length += part.size();
   const bool masked = role() == Role::client;
-  const SendStatus status = admit(frame_size(length, masked));
+  const bool deflated = is_deflated(opcode, length);
+  const SendStatus status = admit(most_bytes(length, deflated));
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
-  if (is_deflated(opcode, length)) {
+  if (deflated) {
     std::uint8_t* const joined = reserve(length);
     std::uint8_t* end = joined;
     for (const Bytes part : parts) end = std::copy(part.begin(), part.end(), end);
