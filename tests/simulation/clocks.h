@@ -7,10 +7,15 @@
 // but never beyond write_timeout_ms after the ending began.
 //
 // Where a turn does not show from outside whether the queue had waited in it, the deadline is one of two.
+//
+// One that is open (OpenClocks) has those of its options. They are exact: in the first turn in which one is over the
+// engine does what belongs to it, and not before.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include <levada/ws/service.h>
 
@@ -45,6 +50,56 @@ class Clocks {
   bool ending_ = false;
   std::uint64_t ending_since_ms_ = 0;
   std::uint64_t due_least_ms_ = 0, due_most_ms_ = 0;  // the deadline is one of these
+};
+
+// Where frames and messages end in what a peer sends; it has to keep to the rules.
+class Boundaries {
+ public:
+  // Returns whether a message ended in these bytes.
+  bool feed(std::string_view bytes);
+  // Neither in a frame nor in a message.
+  bool idle() const { return header_.empty() && missing_ == 0 && !in_message_; }
+
+ private:
+  bool take_header();
+
+  std::string header_;
+  std::uint64_t missing_ = 0;  // of the frame's payload
+  bool in_message_ = false, ends_message_ = false;
+};
+
+class OpenClocks {
+ public:
+  // `streams`: the handler takes pieces.
+  OpenClocks(const ServiceOptions& options, bool streams) : options_(options), streams_(streams) {}
+
+  void opened(std::uint64_t now_ms) { opened_ms_ = received_ms_ = now_ms; }
+  // The engine received bytes of frames. `known`: it looked at them at once.
+  void received(std::string_view bytes, std::uint64_t now_ms, bool known);
+  void paused(std::uint64_t now_ms) { paused_ms_ = now_ms; }
+  void resumed(std::uint64_t now_ms);
+  // Reading may have been paused and resumed in between.
+  void drained() { window_known_ = false; }
+
+  bool lifetime_is_over(std::uint64_t now_ms) const;
+  bool is_idle(std::uint64_t now_ms) const;
+  bool is_stalled(const Connection& connection, std::uint64_t now_ms) const;
+  bool message_is_late(std::uint64_t now_ms) const;
+  bool message_is_slow(std::uint64_t now_ms) const;
+  bool ping_is_due(std::uint64_t now_ms) const;
+
+  // Whether a connection that is open after a turn should not be.
+  bool is_overdue(const Connection& connection, std::uint64_t now_ms) const;
+  void after_turn(const Connection& connection, std::uint64_t now_ms);
+
+ private:
+  const ServiceOptions& options_;
+  bool streams_;
+  Boundaries boundaries_;
+  std::uint64_t opened_ms_ = 0, received_ms_ = 0, paused_ms_ = 0;
+  bool unfinished_ = false;                          // a message or frame is
+  bool message_known_ = true, window_known_ = true;  // whether these are exact
+  std::uint64_t began_ms_ = 0, window_began_ms_ = 0, window_bytes_ = 0;
 };
 
 }  // namespace levada::ws::test

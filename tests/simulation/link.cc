@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <levada/ws/encoder.h>
+
 namespace levada::ws::test {
 namespace {
 
@@ -34,7 +36,10 @@ void Link::begin_wild(std::string_view bytes) {
 }
 
 void Link::write(std::size_t most) {
-  if (!can_speak()) return outbox_.clear();
+  if (!can_speak()) {
+    outbox_.clear();
+    return said_.clear();
+  }
   const std::size_t size = std::min(most, outbox_.size());
   if (size == 0) return;
   const std::string_view piece = std::string_view(outbox_).substr(0, size);
@@ -42,11 +47,32 @@ void Link::write(std::size_t most) {
   journal_.note("peer writes", number, static_cast<std::int64_t>(size));
   const std::size_t head = std::min(head_bytes_, size);
   head_bytes_ -= head;
-  const bool frames = !wild_ && expected_status_ == 101;
-  for (const char byte : piece.substr(head)) {
-    if (!frames || !wire_.feed(static_cast<unsigned char>(byte))) break;
+  if (!wild_ && expected_status_ == 101) {
+    feed(piece.substr(head));
+    flying_ += piece;
+    head_flying_ += head;
   }
   outbox_.erase(0, size);
+}
+
+void Link::say(std::string_view bytes, std::string_view plain) {
+  outbox_ += bytes;
+  said_.push_back({bytes.size(), std::string(plain), bytes == plain});
+}
+
+// What the bytes that were written mean.
+void Link::feed(std::string_view bytes) {
+  while (!bytes.empty()) {
+    Said& said = said_.front();
+    const std::size_t size = std::min(said.bytes, bytes.size());
+    said.bytes -= size;
+    const std::string_view piece = said.same ? bytes.substr(0, size) : said.bytes == 0 ? said.plain : "";
+    for (const char byte : piece) {
+      if (!wire_.feed(static_cast<unsigned char>(byte))) break;
+    }
+    bytes.remove_prefix(size);
+    if (said.bytes == 0) said_.pop_front();
+  }
 }
 
 void Link::read() {
@@ -86,8 +112,9 @@ void Link::take_frames() {
   while (const std::optional<Frame> frame = take_frame(in_)) {
     const auto size = static_cast<std::int64_t>(frame->payload.size());
     journal_.note("peer gets a frame", number, size);
+    if (take_keepalive(*frame)) continue;
     if (!require(!owed_.empty(), "no frame comes that was not queued", size)) return;
-    require(*frame == owed_.front(), "frames come in order and unchanged", size);
+    require(is_owed(*frame, owed_.front().frame), "frames come in order and unchanged", size);
     owed_.pop_front();
     if (frame->opcode != 8) continue;
     received_close_ = true;
@@ -95,6 +122,31 @@ void Link::take_frames() {
     say(raw_frame(8, frame->payload, !engine_is_client_));
     sent_close = true;
   }
+}
+
+// A ping of the engine's own; most are answered.
+bool Link::take_keepalive(const Frame& frame) {
+  if (frame.opcode != 9 || !frame.payload.starts_with(keepalive_mark)) return false;
+  keepalive_pings++;
+  const bool answers = polite || keepalive_pings % 2 == 0;
+  if (answers && !sent_close && can_speak()) say(raw_frame(10, frame.payload, !engine_is_client_));
+  return true;
+}
+
+// A message that is compressed is compared when it has come to its end.
+bool Link::is_owed(const Frame& frame, const Frame& owed) {
+  const bool begins = compresses() && frame.rsv == 4 && frame.opcode < 3 && frame.opcode != 0;
+  if (!begins && (!inflating_ || frame.opcode != 0)) return frame == owed;
+  deflated_ += frame.payload;
+  inflated_ += owed.payload;
+  inflating_ = !frame.fin;
+  bool right = frame.opcode == owed.opcode && frame.fin == owed.fin && frame.masked == owed.masked &&
+               frame.rsv == (begins ? 4u : 0u);
+  if (!frame.fin) return right;
+  right = right && inflater_->inflate(deflated_) == inflated_;
+  deflated_.clear();
+  inflated_.clear();
+  return right;
 }
 
 void Link::shut_down() {
@@ -117,13 +169,24 @@ void Link::reset() {
 
 // ---- What the engine does ----
 
-void Link::opened(Handle handle) {
+// The next thing that the handler is to be told. Answers to the engine's own pings are not.
+const Event* Link::next_event() {
+  const auto& events = wire_.events();
+  while (taken_ < events.size() && events[taken_].event == DecoderEvent::pong &&
+         events[taken_].payload.starts_with(keepalive_mark))
+    taken_++;
+  return taken_ < events.size() ? &events[taken_] : nullptr;
+}
+
+void Link::opened(Connection& connection, std::uint64_t now_ms) {
   journal_.note("on_open", number);
   require(!opened_, "on_open is called once");
   require(expected_status_ == 101 && head_bytes_ == 0, "only a whole and right handshake opens a connection");
   opened_ = true;
   held = false;
-  handle_ = handle;
+  handle_ = connection.handle();
+  open_.opened(now_ms);
+  notice(connection, now_ms);
 }
 
 void Link::delivered(DecoderEvent event, Opcode opcode, Bytes payload) {
@@ -153,13 +216,60 @@ void Link::delivered_piece(Opcode opcode, Bytes piece, bool last) {
   pieces_.clear();
 }
 
-void Link::queued(Opcode opcode, std::string_view payload, bool fin) {
+void Link::queued(Opcode opcode, std::string_view payload, bool fin, std::size_t size, bool droppable) {
   journal_.note("queued", number, static_cast<std::int64_t>(payload.size()));
   require(!close_queued_, "nothing is queued behind a close frame");
-  owed_.push_back({.opcode = static_cast<unsigned>(opcode),
-                   .payload = std::string(payload),
-                   .fin = fin,
-                   .masked = engine_is_client_});
+  owed_.push_back({{.opcode = static_cast<unsigned>(opcode),
+                    .payload = std::string(payload),
+                    .fin = fin,
+                    .masked = engine_is_client_},
+                   size != 0 ? size : frame_size(payload.size(), engine_is_client_),
+                   droppable});
+}
+
+Link::Dropped Link::drop_oldest(std::size_t buffered, std::size_t needed) {
+  std::size_t first = owed_.size();  // that has not begun to leave
+  for (std::size_t behind = 0; first > 0 && behind + owed_[first - 1].size <= buffered; first--)
+    behind += owed_[first - 1].size;
+  std::size_t all = 0;
+  for (std::size_t i = first; i < owed_.size(); i++) all += owed_[i].droppable ? owed_[i].size : 0;
+  Dropped dropped;
+  for (std::size_t i = first; all >= needed && dropped.bytes < needed;) {
+    if (!owed_[i].droppable) {
+      i++;
+      continue;
+    }
+    dropped.messages++;
+    dropped.bytes += owed_[i].size;
+    owed_.erase(owed_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  return dropped;
+}
+
+// ---- What is seen of the engine ----
+
+void Link::observe(std::uint64_t now_ms) {
+  if (gone || peer.failed() || flying_.size() <= peer.unreceived()) return;
+  const std::size_t size = flying_.size() - peer.unreceived();
+  const std::size_t head = std::min(head_flying_, size);
+  head_flying_ -= head;
+  arrived_.append(flying_, head, size - head);
+  flying_.erase(0, size);
+  if (!opened_ || arrived_.empty()) return;
+  open_.received(arrived_, now_ms, !compresses());
+  arrived_.clear();
+}
+
+void Link::notice(const Connection& connection, std::uint64_t now_ms) {
+  if (!is_open() || connection.closed()) return;
+  observe(now_ms);
+  const bool reads = !connection.paused();
+  if (reads != reads_) reads ? open_.resumed(now_ms) : open_.paused(now_ms);
+  reads_ = reads;
+  if (close_queued_ || terminated || connection.is_open()) return;
+  const bool lifetime = open_.lifetime_is_over(now_ms);
+  require(lifetime || open_.is_idle(now_ms), "a connection closes by itself only when its time is over");
+  closing(CloseCode::going_away, lifetime ? "lifetime is over" : "idle", now_ms);
 }
 
 void Link::closing(CloseCode code, std::string_view reason, std::uint64_t now_ms) {
@@ -173,9 +283,12 @@ void Link::closed(Connection& connection, const CloseInfo& info, std::uint64_t n
   journal_.note("on_close", number, levada::ws::number(info.code));
   require(opened_, "on_close comes only after on_open");
   require(!closed_, "on_close is called once");
+  const bool by_a_limit = info.error.code == Errc::over_budget || info.error.code == Errc::timed_out;
+  observe(now_ms);
+  if (info.by == ClosedBy::local && !info.error) notice(connection, now_ms);
   closed_ = true;
   if (info.by == ClosedBy::peer) closed_by_peer(info);
-  if (info.by == ClosedBy::local) closed_here(info);
+  if (info.by == ClosedBy::local) by_a_limit ? closed_at_a_limit(info, now_ms) : closed_here(info);
   if (info.by == ClosedBy::transport) closed_by_transport(connection, info, now_ms);
   clocks_.ending(now_ms);
 }
@@ -199,6 +312,23 @@ void Link::closed_by_peer(const CloseInfo& info) {
   require(end->payload == payload_for(info.code, info.reason), "the peer's code and reason are reported");
   taken_++;
   queued(Opcode::close, payload_for(info.code, {}));
+  close_queued_ = true;
+}
+
+void Link::closed_at_a_limit(const CloseInfo& info, std::uint64_t now_ms) {
+  const bool budget = info.error.code == Errc::over_budget;
+  const CloseCode code = budget ? CloseCode::try_again_later : CloseCode::policy_violation;
+  require(info.code == code, "a limit has its close code", levada::ws::number(info.code));
+  if (budget) {
+    require(may_be_refused || may_be_shed, "the budget ends connections only when its policy says so");
+    lossy_ = lossy_ || may_be_shed;
+  } else if (info.reason == "message_timeout") {
+    require(open_.message_is_late(now_ms), "a message's timeout is not early");
+  } else {
+    require(open_.message_is_slow(now_ms), "a message is only too slow when it is", 0);
+  }
+  if (close_queued_) return;
+  queued(Opcode::close, close_payload(levada::ws::number(code)));
   close_queued_ = true;
 }
 
@@ -235,7 +365,9 @@ void Link::closed_by_transport(const Connection& connection, const CloseInfo& in
     require(peer.failed(), "a failure is reported when there was one");
     return;
   }
-  require(clocks_.may_give_up(&connection, now_ms), "a timeout is not early");
+  require(
+      clocks_.is_ending() ? clocks_.may_give_up(&connection, now_ms) : open_.is_stalled(connection, now_ms),
+      "a timeout is not early");
 }
 
 // ---- Rules ----
@@ -250,6 +382,17 @@ void Link::check_pause() {
   if (!was_paused_ || !is_open() || close_queued_ || terminated || peer.failed()) return;
   require(peer.unreceived() == unreceived_, "nothing is received while reading is paused",
           static_cast<std::int64_t>(unreceived_ - peer.unreceived()));
+}
+
+// After a turn: what is due has been done.
+void Link::check_open(const Connection& connection, std::uint64_t now_ms) {
+  notice(connection, now_ms);
+  if (!is_open() || close_queued_ || gone || peer.failed()) return;
+  require(!open_.is_overdue(connection, now_ms), "a connection that is open keeps its times");
+  const bool pinged = !connection.rtt_us().has_value();
+  const bool due = open_.ping_is_due(now_ms) && !connection.paused() && connection.buffered() == 0;
+  require(pinged || !due, "a silent peer is pinged");
+  open_.after_turn(connection, now_ms);
 }
 
 void Link::check(std::uint64_t now_ms) {
@@ -282,10 +425,10 @@ void Link::finish() {
   in_.clear();
 }
 
-void Link::check_at_rest() {
+void Link::check_at_rest(bool accepting) {
   if (wild_ || over_ || peer.failed() || gone) return;
   const bool answered = status_ != 0 || held || head_bytes_ != 0 || expected_status_ == 0;
-  require(answered, "a whole handshake is answered");
+  require(answered || !accepting, "a whole handshake is answered");
   if (!opened_) return;
   require(engine_is_client_ || !closed_ || peer.ended(),
           "a server ends TCP when the close handshake is done");

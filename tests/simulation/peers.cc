@@ -26,8 +26,10 @@ Link& Simulator::add_link(net::Peer peer, bool stream, bool client) {
                                .max_message_bytes = options.max_message_bytes,
                                .max_fragments = options.max_fragments};
   Link& link =
-      links_.emplace_back(journal_, static_cast<unsigned>(links_.size()) + 1, peer, decoder, options);
+      links_.emplace_back(journal_, static_cast<unsigned>(links_.size()) + 1, peer, decoder, options, stream);
   link.stream = stream;
+  link.may_be_refused = budget_ != nullptr && budget_->policy() == BudgetPolicy::refuse_large;
+  link.may_be_shed = budget_ != nullptr && budget_->policy() == BudgetPolicy::shed_slowest;
   link.polite = !choices_.one_in(5);
   live_.push_back(&link);
   if (choices_.one_in(4)) peer.set_window(choices_.of({1000, 100, 10'000}));
@@ -47,7 +49,8 @@ void Simulator::shake_hands(Link& link) {
     if (status != 101) count("handshake that is wrong or cut");
     link.sent_close = status != 101;  // then it says no more
   };
-  const std::string right = request("GET", path, n, http, upgrade_fields);
+  const std::string extensions = offer(link), fields = std::string(upgrade_fields) + extensions;
+  const std::string right = request("GET", path, n, http, fields);
   const std::string no_key = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n";
   const std::string version_8 = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n";
   switch (choices_.below(40)) {
@@ -56,8 +59,7 @@ void Simulator::shake_hands(Link& link) {
     case 31:
     case 32:
     case 33:
-      link.stream = false;
-      return give(101, request("GET", "/held", n, http, upgrade_fields));
+      return give(101, link.stream ? right : request("GET", "/held", n, http, fields));
     case 34:
       return give(431, request("GET", path, n, http, "X: " + std::string(17'000, 'x') + "\r\n"));
     case 35:
@@ -73,6 +75,19 @@ void Simulator::shake_hands(Link& link) {
     default:
       return give(101, right);
   }
+}
+
+// Compression, if it is going to be agreed on, or nothing.
+std::string Simulator::offer(Link& link) {
+  const DeflateOptions& options = message_service_->options().deflate;
+  if (!options.enabled || choices_.one_in(4)) return {};
+  count("compression offered");
+  const bool none_taken_over = choices_.one_in(2);
+  link.agree(peer_blocks_);
+  link.own_takeover = options.deflater == DeflateContext::dedicated && !none_taken_over;
+  return std::string("Sec-WebSocket-Extensions: permessage-deflate") +
+         (none_taken_over ? "; server_no_context_takeover" : "") +
+         (choices_.one_in(2) ? "; client_no_context_takeover" : "") + "\r\n";
 }
 
 void Simulator::connect() {
@@ -150,6 +165,8 @@ void Simulator::say_message(Link& link) {
   const bool text = choices_.one_in(2);
   std::string_view rest = random_payload(text ? Content::characters : Content::bytes);
   unsigned opcode = text ? 1 : 2;
+  const bool allowed = Deflater::bound(rest.size()) <= message_service_->options().max_message_bytes;
+  if (link.compresses() && allowed && !choices_.one_in(4)) return say_compressed(link, opcode, rest);
   for (std::uint64_t pieces = choices_.one_in(3) ? choices_.below(6) : 0; pieces > 0; pieces--) {
     const std::size_t size = choices_.below(rest.size() + 1);
     link.say(frame(link, opcode, rest.substr(0, size), {.fin = false}));
@@ -158,6 +175,22 @@ void Simulator::say_message(Link& link) {
     if (choices_.one_in(3)) say_control(link);
   }
   link.say(frame(link, opcode, rest));
+}
+
+// The same compressed, in at most three fragments.
+void Simulator::say_compressed(Link& link, unsigned opcode, std::string_view text) {
+  count("compressed message by the peer");
+  const std::string whole = compress(*peer_deflater_, text);
+  std::string_view rest = whole;
+  const unsigned message = opcode;
+  for (std::uint64_t pieces = choices_.one_in(3) ? choices_.below(3) : 0; pieces > 0; pieces--) {
+    const std::size_t size = choices_.below(rest.size() + 1);
+    link.say(frame(link, opcode, rest.substr(0, size), {.fin = false, .rsv = opcode == 0 ? 0u : 4u}), "");
+    rest.remove_prefix(size);
+    opcode = 0;
+    if (choices_.one_in(3)) say_control(link);
+  }
+  link.say(frame(link, opcode, rest, {.rsv = opcode == 0 ? 0u : 4u}), frame(link, message, text));
 }
 
 void Simulator::say_control(Link& link) {

@@ -9,8 +9,13 @@ constexpr std::size_t most_links = 12;
 
 }  // namespace
 
-Simulator::Simulator(Choices choices) : choices_(choices), simulation_({.seed = choices_.below(1 << 16)}) {
-  reactor_ = std::make_unique<net::Reactor>(net::ReactorOptions{}, net::SimulatedBackend::make, &simulation_);
+Simulator::Simulator(Choices choices)
+    : choices_(choices), simulation_({.seed = choices_.below(1 << 16)}), budget_(random_budget()) {
+  if (deflate_available())
+    peer_deflater_ = std::make_unique<Deflater>(DeflaterOptions{.memory_level = 4}, peer_blocks_);
+  net::ReactorOptions reactor_options;
+  reactor_options.budget = budget_;
+  reactor_ = std::make_unique<net::Reactor>(reactor_options, net::SimulatedBackend::make, &simulation_);
   const ServiceOptions options = random_options();
   message_service_ = std::make_unique<Service>(*reactor_, Role::server, messages_, options);
   piece_service_ = std::make_unique<Service>(*reactor_, Role::server, pieces_, options);
@@ -31,10 +36,36 @@ ServiceOptions Simulator::random_options() {
   options.auto_pong = !choices_.one_in(6);
   options.handshake_timeout_ms = static_cast<std::uint32_t>(choices_.of({10'000, 1000}));
   options.close_timeout_ms = static_cast<std::uint32_t>(choices_.of({5000, 200}));
-  options.ping_interval_ms = options.idle_timeout_ms = options.write_timeout_ms = options.message_timeout_ms =
-      0;
   options.http.max_bytes = choices_.of({16 * 1024, 1000});
+  options.output_policy = static_cast<OutputPolicy>(choices_.below(4));
+  add_time_limits(options);
+  options.deflate.enabled = deflate_available() && choices_.one_in(2);
+  options.deflate.deflater = static_cast<DeflateContext>(choices_.below(2));
+  options.deflate.inflater = static_cast<DeflateContext>(choices_.below(2));
+  options.deflate.min_bytes = choices_.of({128, 1, 1000});
+  options.deflate.memory_level = 2;
+  options.deflate.slice_bytes = choices_.of({64 * 1024, 500, 5000});
   return options;
+}
+
+void Simulator::add_time_limits(ServiceOptions& options) {
+  const auto limit = [this](std::uint64_t some, std::uint64_t most) {
+    return static_cast<std::uint32_t>(choices_.of({0, 0, some, most}));
+  };
+  options.idle_timeout_ms = limit(3000, 20'000);
+  options.message_timeout_ms = limit(1500, 10'000);
+  options.min_bytes_per_s = limit(50, 2000);
+  options.rate_window_ms = static_cast<std::uint32_t>(choices_.of({5000, 300}));
+  options.write_timeout_ms = limit(1000, 10'000);
+  options.max_lifetime_ms = limit(15'000, 60'000);
+  // What drop_oldest drops is worked out from all that is queued, and the engine does not tell of its pings.
+  if (options.output_policy != OutputPolicy::drop_oldest) options.ping_interval_ms = limit(700, 6000);
+}
+
+std::shared_ptr<MemoryBudget> Simulator::random_budget() {
+  const std::size_t limit = choices_.of({0, 0, 250'000, 600'000});
+  const auto policy = static_cast<BudgetPolicy>(choices_.below(3));
+  return limit == 0 ? nullptr : std::make_shared<MemoryBudget>(limit, policy);
 }
 
 // ---- Steps ----
@@ -150,6 +181,7 @@ void Simulator::check() {
     const Connection* const connection = link->connection();
     if (connection == nullptr) continue;
     open++;
+    link->check_open(*connection, turn_ms());
     journal_.require(connection->buffered() <= queue_limit(*connection) + control_reserve_bytes,
                      "no more is queued than the bound", link->number,
                      static_cast<std::int64_t>(connection->buffered()));
@@ -178,6 +210,7 @@ void Simulator::rest() {
     if (!link->paused || link->connection() == nullptr) continue;
     link->resumed();
     link->connection()->resume();
+    link->notice(*link->connection(), turn_ms());
   }
   int quiet = 0;
   for (int turns = 0; quiet < 4 && !journal_.broken(); turns++) {
@@ -193,7 +226,8 @@ void Simulator::rest() {
     check();
     quiet = journal_.count() == before_turn ? quiet + 1 : 0;
   }
-  for (Link* link : live_) link->check_at_rest();
+  const bool accepting = budget_ == nullptr || budget_->policy() != BudgetPolicy::stop_accepting;
+  for (Link* link : live_) link->check_at_rest(accepting);
   calm_ = false;
   simulation_.options() = before;
 }
@@ -233,8 +267,12 @@ bool Simulator::finish() {
   end_faults();
   const ServiceOptions& options = message_service_->options();
   // A handshake that was never finished, or that was answered with 200 or an error; then what an open one takes.
-  const std::uint64_t limit = now_ms() + options.handshake_timeout_ms + 4 * options.close_timeout_ms + 1000;
+  const std::uint64_t time = options.handshake_timeout_ms + 4 * options.close_timeout_ms + 1000;
+  std::uint64_t limit = now_ms() + time;
+  std::size_t most = connections();
   for (int turns = 0; connections() > 0 && !journal_.broken(); turns++) {
+    if (connections() > most) limit = now_ms() + time;  // accepted now that there is memory
+    most = connections();
     for (Link* link : live_) {
       if (link->is_open() && now_ms() > limit && link->connection() != nullptr) {
         link->terminated = true;
@@ -267,7 +305,34 @@ bool Simulator::finish() {
                    static_cast<std::int64_t>(reactor_->segments().in_use()));
   journal_.require(reactor_->blocks().blocks_in_use() == 1, "all blocks are back but the one for turn memory",
                    0, static_cast<std::int64_t>(reactor_->blocks().blocks_in_use()));
+  check_counters();
+  reactor_.reset();
+  journal_.require(budget_ == nullptr || budget_->used_bytes() == 0, "the budget gets everything back");
   return !journal_.broken();
+}
+
+// What happened was counted, each thing once.
+void Simulator::check_counters() {
+  const Service* const services[] = {message_service_.get(), piece_service_.get(), client_service_.get()};
+  std::uint64_t opened = 0, closed = 0, pings = 0, came = 0;
+  for (const Service* service : services) {
+    const Counters& counters = service->counters();
+    opened += counters.opened.value();
+    closed += counters.closed.value();
+    pings += counters.pings_sent.value();
+    counts_["limit: idle"] += counters.idle_timeouts.value();
+    counts_["limit: lifetime"] += counters.lifetimes_over.value();
+    counts_["limit: write stall"] += counters.write_timeouts.value();
+    counts_["limit: handshake"] += counters.handshake_timeouts.value();
+    counts_["limit: close"] += counters.close_timeouts.value();
+    counts_["limit: memory budget"] += counters.shed.value();
+    counts_["keepalive ping"] += counters.pings_sent.value();
+    counts_["reading paused by the queue"] += counters.pauses.value();
+  }
+  for (const Link& link : links_) came += link.keepalive_pings;
+  journal_.require(opened == counts_["open"] + wild_opened_, "each on_open is counted");
+  journal_.require(opened == closed, "each on_close is counted");
+  journal_.require(came <= pings, "a keepalive ping comes once");
 }
 
 Counts Simulator::counts() const {

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include <levada/core/memory_budget.h>
 #include <levada/net/reactor.h>
 #include <levada/net/simulated.h>
 #include <levada/tests/simulation/choices.h>
@@ -100,14 +101,18 @@ class Simulator {
 
   // peers.cc: what peers do.
   ServiceOptions random_options();
+  void add_time_limits(ServiceOptions& options);
+  std::shared_ptr<MemoryBudget> random_budget();
   Link& add_link(net::Peer peer, bool stream, bool client);
   void connect();
   void connect_wild();
   void adopt();
   void adopt_upgraded();
   void shake_hands(Link& link);
+  std::string offer(Link& link);
   void speak(Link& link);
   void say_message(Link& link);
+  void say_compressed(Link& link, unsigned opcode, std::string_view text);
   void say_control(Link& link);
   void say_close(Link& link);
   void say_wrong(Link& link);
@@ -120,8 +125,18 @@ class Simulator {
   // users.cc: what users do.
   void act(Link& link, Connection& connection);
   void act_or_echo(Link* link, Connection& connection, Opcode opcode, Bytes payload);
-  void sent(Link& link, Connection& connection, std::size_t queued_before, SendStatus status, Opcode opcode,
-            std::string_view payload, bool fin = true);
+  // A frame that is going to be sent, and what it is sent with.
+  struct Sending {
+    Opcode opcode;
+    std::string_view payload;
+    bool fin = true;
+    bool whole = true;      // a message of its own
+    bool prepared = false;  // by somebody who does not know the connection
+  };
+  template <class Send>
+  SendStatus send(Link& link, Connection& connection, const Sending& what, Send&& send);
+  std::size_t most_bytes(const Link& link, const Connection& connection, const Sending& what) const;
+  SendStatus expect(Link& link, Connection& connection, const Sending& what, Link::Dropped& dropped);
   void send(Link& link, Connection& connection, Opcode opcode, Bytes payload);
   void send_parts(Link& link, Connection& connection);
   void send_fragment(Link& link, Connection& connection, bool may_go_on);
@@ -143,8 +158,11 @@ class Simulator {
   void check();
   void rest();
   void end_connections();
+  void check_counters();
   Link* random_link();
   std::uint64_t now_ms() const { return simulation_.now_ns() / 1'000'000; }
+  // Of the last turn, which is what counts between two.
+  std::uint64_t turn_ms() const { return reactor_->now_ms(); }
   std::size_t connections() const;
   void count(const char* what) { counts_[what]++; }
 
@@ -152,6 +170,9 @@ class Simulator {
   Choices choices_;
   Counts counts_;
   net::Simulation simulation_;
+  std::shared_ptr<MemoryBudget> budget_;
+  BlockPool peer_blocks_{std::size_t{1} << 20};
+  std::unique_ptr<Deflater> peer_deflater_;
   std::size_t reported_ = 0;  // events of the simulation's log that are in the journal
 
   std::deque<Link> links_;

@@ -47,7 +47,7 @@ void Actor::on_open(Connection& connection) {
     return;
   }
   sim.count("open");
-  link->opened(connection.handle());
+  link->opened(connection, sim.turn_ms());
   if (sim.choices_.one_in(3)) sim.act(*link, connection);
 }
 
@@ -94,6 +94,8 @@ void Actor::on_drain(Connection& connection) {
   if (link == nullptr) return;
   simulator_.count("drain");
   simulator_.journal_.note("on_drain", link->number);
+  link->drained();
+  link->notice(connection, simulator_.turn_ms());
   simulator_.journal_.require(link->is_open(), "on_drain comes only while a connection is open",
                               link->number);
   link->wants_drain = false;
@@ -108,6 +110,8 @@ void Actor::on_close(Connection& connection, const CloseInfo& info) {
     return;
   }
   sim.count("close");
+  if (info.reason == "message_timeout") sim.count("limit: message timeout");
+  if (info.reason == "message_too_slow") sim.count("limit: least rate");
   link->closed(connection, info, sim.now_ms());
   // Nothing can be sent any more, and it says so.
   if (sim.choices_.one_in(4)) {
@@ -126,35 +130,86 @@ std::size_t Simulator::queue_limit(const Connection& connection) const {
   return connection.service().options().max_buffered_bytes;
 }
 
+// The most that a frame takes of the queue: what has to fit.
+std::size_t Simulator::most_bytes(const Link& link, const Connection& connection, const Sending& what) const {
+  const bool client = connection.role() == Role::client;
+  const std::size_t size = what.payload.size();
+  const bool control = is_control(what.opcode);
+  const bool compressed = link.compresses() && !control && !what.prepared &&
+                          (!what.whole || size >= connection.service().options().deflate.min_bytes);
+  const bool may_grow = compressed && (!what.whole || link.own_takeover);
+  return frame_size(may_grow ? Deflater::bound(size) : size, client);
+}
+
+// What has to become of a frame; the oldest messages that have to be dropped for it are.
+SendStatus Simulator::expect(Link& link, Connection& connection, const Sending& what,
+                             Link::Dropped& dropped) {
+  if (!link.is_open() || link.close_queued() || connection.closed()) return SendStatus::closed;
+  const bool control = is_control(what.opcode);
+  const std::size_t size = most_bytes(link, connection, what), limit = queue_limit(connection);
+  const std::size_t after = connection.buffered() + size;
+  if (control) {
+    const bool fits = after <= limit + control_reserve_bytes - close_reserve_bytes;
+    return fits ? SendStatus::queued : SendStatus::dropped;
+  }
+  if (after <= limit) return SendStatus::queued;
+  switch (what.whole ? connection.service().options().output_policy : OutputPolicy::report) {
+    case OutputPolicy::report:
+      return SendStatus::full;
+    case OutputPolicy::drop_oldest:
+      if (size <= limit) dropped = link.drop_oldest(connection.buffered(), after - limit);
+      if (after - dropped.bytes <= limit) return SendStatus::queued;
+      [[fallthrough]];
+    case OutputPolicy::drop_newest:
+      return SendStatus::dropped;
+    case OutputPolicy::close:
+      return SendStatus::closed;
+  }
+  return SendStatus::closed;
+}
+
 // Compares a send's answer with what was to be expected, and remembers what is owed to the peer.
-void Simulator::sent(Link& link, Connection& connection, std::size_t queued_before, SendStatus status,
-                     Opcode opcode, std::string_view payload, bool fin) {
-  const bool open = link.is_open() && !link.close_queued() && !connection.closed();
-  const std::size_t after = queued_before + frame_size(payload.size(), connection.role() == Role::client);
-  const bool control = opcode == Opcode::ping || opcode == Opcode::pong;
-  const std::size_t limit =
-      queue_limit(connection) + (control ? control_reserve_bytes - close_reserve_bytes : 0);
-  const SendStatus expected = !open            ? SendStatus::closed
-                              : after <= limit ? SendStatus::queued
-                              : control        ? SendStatus::dropped
-                                               : SendStatus::full;
+template <class Send>
+SendStatus Simulator::send(Link& link, Connection& connection, const Sending& what, Send&& send) {
+  link.notice(connection, turn_ms());
+  const Counters& counters = connection.service().counters();
+  const bool was_open = link.is_open() && !link.close_queued() && !connection.closed();
+  Link::Dropped dropped;
+  const SendStatus expected = expect(link, connection, what, dropped);
+  const std::size_t most = most_bytes(link, connection, what), before = connection.buffered();
+  const std::uint64_t dropped_before = counters.messages_dropped.value();
+  const SendStatus status = send();
   journal_.require(status == expected, "a send says what becomes of it", link.number,
                    static_cast<std::int64_t>(status));
+  const bool drops = status == SendStatus::dropped && !is_control(what.opcode);
+  journal_.require(counters.messages_dropped.value() - dropped_before == dropped.messages + (drops ? 1 : 0),
+                   "what is dropped is counted", link.number, static_cast<std::int64_t>(dropped.messages));
+  if (drops) count("newest message dropped");
+  if (dropped.messages > 0) count("oldest messages dropped");
   if (status == SendStatus::full) {
     count("send refused: full");
-    link.wants_drain = queued_before > 0;
+    link.wants_drain = before > 0;
   }
-  if (status != SendStatus::queued) return;
+  if (status == SendStatus::closed && was_open) {
+    count("too slow a peer closed");
+    link.closing(CloseCode::policy_violation, "too slow", now_ms());
+  }
+  if (status != SendStatus::queued) return status;
   count("frame queued");
-  journal_.require(connection.buffered() == after, "buffered() grows by the frame", link.number,
-                   static_cast<std::int64_t>(connection.buffered()));
-  link.queued(opcode, payload, fin);
+  const std::size_t size = connection.buffered() + dropped.bytes - before;
+  const bool exact = !link.compresses() || is_control(what.opcode) || what.prepared;
+  journal_.require(exact ? size == most : size <= most, "buffered() grows by the frame", link.number,
+                   static_cast<std::int64_t>(size));
+  // Its length says whether it was compressed: then later ones may refer to it.
+  const bool kept =
+      link.own_takeover && !exact && what.payload.size() >= connection.service().options().deflate.min_bytes;
+  link.queued(what.opcode, what.payload, what.fin, size, what.whole && !is_control(what.opcode) && !kept);
+  return status;
 }
 
 void Simulator::send(Link& link, Connection& connection, Opcode opcode, Bytes payload) {
   const std::string copy(to_text(payload));
-  const std::size_t before = connection.buffered();
-  sent(link, connection, before, connection.send(opcode, payload), opcode, copy);
+  send(link, connection, {opcode, copy}, [&] { return connection.send(opcode, payload); });
 }
 
 void Simulator::send_parts(Link& link, Connection& connection) {
@@ -164,26 +219,24 @@ void Simulator::send_parts(Link& link, Connection& connection) {
     part = to_bytes(random_payload(Content::bytes));
     whole += to_text(part);
   }
-  const std::size_t before = connection.buffered();
-  sent(link, connection, before, connection.send(Opcode::binary, parts), Opcode::binary, whole);
+  send(link, connection, {Opcode::binary, whole}, [&] { return connection.send(Opcode::binary, parts); });
 }
 
 void Simulator::send_fragment(Link& link, Connection& connection, bool may_go_on) {
   const std::string_view piece = may_go_on ? random_payload(Content::letters) : "end";
   const bool last = !may_go_on || choices_.one_in(3);
-  const bool first = !link.fragmenting;
-  const std::size_t before = connection.buffered();
-  const SendStatus status = connection.send_fragment(Opcode::text, to_bytes(piece), last);
-  sent(link, connection, before, status, first ? Opcode::text : Opcode::continuation, piece, last);
+  const Opcode opcode = link.fragmenting ? Opcode::continuation : Opcode::text;
+  const SendStatus status = send(link, connection, {opcode, piece, last, false}, [&] {
+    return connection.send_fragment(Opcode::text, to_bytes(piece), last);
+  });
   if (status == SendStatus::queued) link.fragmenting = !last;
 }
 
 void Simulator::send_control(Link& link, Connection& connection) {
   const std::string mark = std::to_string(++next_mark_);
   const bool ping = choices_.one_in(2);
-  const std::size_t before = connection.buffered();
-  const SendStatus status = ping ? connection.ping(to_bytes(mark)) : connection.pong(to_bytes(mark));
-  sent(link, connection, before, status, ping ? Opcode::ping : Opcode::pong, mark);
+  send(link, connection, {ping ? Opcode::ping : Opcode::pong, mark},
+       [&] { return ping ? connection.ping(to_bytes(mark)) : connection.pong(to_bytes(mark)); });
 }
 
 // The engine answers a ping after the handler was told, as far as there is room.
@@ -203,9 +256,8 @@ void Simulator::send_kept(Link& link, Connection& connection) {
   Kept kept = std::move(kept_.front());
   kept_.pop_front();
   count("kept payload sent");
-  const std::size_t before = connection.buffered();
-  sent(link, connection, before, connection.send(Opcode::binary, std::move(kept.payload)), Opcode::binary,
-       kept.copy);
+  send(link, connection, {Opcode::binary, kept.copy},
+       [&] { return connection.send(Opcode::binary, std::move(kept.payload)); });
 }
 
 void Simulator::broadcast() {
@@ -215,8 +267,8 @@ void Simulator::broadcast() {
   message_service_->for_each([&](Connection& each) {
     Link* const link = link_of(each);
     if (link == nullptr || link->fragmenting) return;
-    const std::size_t before = each.buffered();
-    sent(*link, each, before, each.send(message), Opcode::text, text);
+    send(*link, each, {.opcode = Opcode::text, .payload = text, .prepared = true},
+         [&] { return each.send(message); });
   });
 }
 
@@ -263,6 +315,7 @@ void Simulator::act_or_echo(Link* link, Connection& connection, Opcode opcode, B
 
 // Something at random, on the reactor's thread, in a handler or outside.
 void Simulator::act(Link& link, Connection& connection) {
+  link.notice(connection, turn_ms());
   const std::uint64_t kind = choices_.below(32);
   if (kind == 0) return;
   if (kind <= 3) return send_control(link, connection);
@@ -281,12 +334,14 @@ void Simulator::act(Link& link, Connection& connection) {
     count("pause");
     journal_.note("pause", link.number);
     link.paused = true;
-    return connection.pause();
+    connection.pause();
+    return link.notice(connection, turn_ms());
   }
   if (kind >= 25) {
     journal_.note("resume", link.number);
     link.resumed();
-    return connection.resume();
+    connection.resume();
+    return link.notice(connection, turn_ms());
   }
   if (kind == 24) return broadcast();
   if (link.fragmenting) return;
