@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstring>
 #include <string_view>
@@ -34,14 +35,10 @@ std::string_view take_word(std::string_view& line) {
 
 // A decimal number without heading zeros (section 2.1).
 bool read_port(std::string_view text, std::uint16_t& port) {
-  if (text.empty() || text.size() > 5 || (text.size() > 1 && text.front() == '0')) return false;
-  unsigned number = 0;
-  for (const char c : text) {
-    if (c < '0' || c > '9') return false;
-    number = number * 10 + static_cast<unsigned>(c - '0');
-  }
-  port = static_cast<std::uint16_t>(number);
-  return number <= 0xFFFF;
+  if (text.size() > 1 && text.front() == '0') return false;
+  const char* const end = text.data() + text.size();
+  const auto [read_to, error] = std::from_chars(text.data(), end, port);
+  return error == std::errc{} && read_to == end;
 }
 
 // Address::ip() takes names and brackets as well, which have no place here.
@@ -54,9 +51,11 @@ bool read_address(std::string_view text, std::uint16_t port, int family, Address
 }
 
 template <class Raw>
-void store(Address& address, const Raw& raw, std::size_t size) {
+Address make_address(const Raw& raw, std::size_t size = sizeof(Raw)) {
+  Address address;
   std::memcpy(address.get(), &raw, sizeof raw);
   address.set_size(static_cast<socklen_t>(size));
+  return address;
 }
 
 // Addresses and ports are in network byte order, as in a sockaddr.
@@ -65,9 +64,7 @@ Address ipv4_address(const std::uint8_t* host, const std::uint8_t* port) {
   raw.sin_family = AF_INET;
   std::memcpy(&raw.sin_addr, host, sizeof raw.sin_addr);
   std::memcpy(&raw.sin_port, port, sizeof raw.sin_port);
-  Address address;
-  store(address, raw, sizeof raw);
-  return address;
+  return make_address(raw);
 }
 
 Address ipv6_address(const std::uint8_t* host, const std::uint8_t* port) {
@@ -75,9 +72,7 @@ Address ipv6_address(const std::uint8_t* host, const std::uint8_t* port) {
   raw.sin6_family = AF_INET6;
   std::memcpy(&raw.sin6_addr, host, sizeof raw.sin6_addr);
   std::memcpy(&raw.sin6_port, port, sizeof raw.sin6_port);
-  Address address;
-  store(address, raw, sizeof raw);
-  return address;
+  return make_address(raw);
 }
 
 // The path is padded with zero bytes; one in front makes it abstract, and nothing else none at all.
@@ -89,9 +84,7 @@ Address unix_address(const std::uint8_t* path) {
   std::size_t length = unix_path_bytes;
   while (length > 0 && path[length - 1] == 0) length--;
   if (length > 0 && path[0] != 0) length = std::min(strnlen(raw.sun_path, length) + 1, unix_path_bytes);
-  Address address;
-  store(address, raw, offsetof(sockaddr_un, sun_path) + length);
-  return address;
+  return make_address(raw, offsetof(sockaddr_un, sun_path) + length);
 }
 
 }  // namespace
