@@ -1,23 +1,25 @@
-"""Connects to ws://127.0.0.1:PORT/, sends one masked text frame, and expects the same bytes back."""
+"""echo_client.py PORT PROCESS: connects to ws://127.0.0.1:PORT/, where PROCESS serves or is about to, sends one masked
+text frame, and expects the same bytes back."""
+import os
+import select
 import socket
 import sys
-import time
 
 
-def connect(port, seconds):
-    """The server was started a moment ago: tried again until it listens or the time is over."""
-    end = time.monotonic() + seconds
+def connect(port, process):
+    """The server was started a moment ago, and prints nothing: tried again until it listens or has ended."""
+    server = os.pidfd_open(process)
     while True:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=10)
         except ConnectionRefusedError:
-            if time.monotonic() > end:
+            ended, _, _ = select.select([server], [], [], 0.02)
+            if ended:
                 raise
-            time.sleep(0.02)
 
 
 def main():
-    stream = connect(int(sys.argv[1]), seconds=10)
+    stream = connect(int(sys.argv[1]), int(sys.argv[2]))
     stream.sendall(
         b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -67,10 +67,16 @@ class Proxy:
         self.process = subprocess.Popen(command, cwd=folder, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 20
         while not self.listens():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.ended_within(0.02) or time.monotonic() > deadline:
                 self.__exit__()
                 raise RuntimeError(f"{command[0]} did not start, see {self.log.name}")
-            time.sleep(0.02)
+
+    def ended_within(self, seconds):
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def listens(self):
         with socket.socket() as probe:
