@@ -137,7 +137,9 @@ Fd Stream::release() {
 }
 
 void Stream::receive_directly(bool on) {
-  if (closed_ || direct_ == on || secured_) return;
+  if (closed_) return;
+  if (secured_) return reactor().tls_layer(*this).receive_directly(on);
+  if (direct_ == on) return;
   direct_ = on;
   reactor().backend().set_direct(*this);
 }

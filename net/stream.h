@@ -51,7 +51,7 @@ class Stream : public Endpoint {
 
   // Speaks TLS from here on, before anything was sent or received: on_secured() tells when the handshake is done, and
   // on_end() when it failed, with certificate_refused, alert_received, protocol or truncated. What is sent before waits.
-  // Nothing is received directly then. `context` may be dropped. Errors: those of TlsSession.
+  // `context` may be dropped. Errors: those of TlsSession.
   Error accept_tls(const TlsContext& context);
   Error connect_tls(const TlsContext& context, std::string_view host, std::uint16_t port);
   // The session, or nullptr without TLS.
@@ -100,8 +100,8 @@ class Stream : public Endpoint {
   // Calls on_drained() the next time the queue is empty, though the kernel may never have refused anything.
   void report_when_drained() { spilled_ = true; }
 
-  // Receive into receive_target() instead of turn memory from the next receive on. Bytes that the kernel had
-  // handed over before still come through on_receive() in turn memory.
+  // Receive into receive_target() instead of turn memory from the next receive on; with TLS, what was decrypted. Bytes
+  // that the kernel had handed over before still come through on_receive() in turn memory.
   void receive_directly(bool on);
 
  private:

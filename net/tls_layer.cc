@@ -62,7 +62,8 @@ void TlsLayer::write(void* self, Bytes records) {
 void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
   if (failed_) return;
   for (;;) {
-    const TlsRead read = session_->read(bytes, stream_.reactor().turn_memory());
+    const TlsRead read =
+        direct_ ? read_directly(bytes) : session_->read(bytes, stream_.reactor().turn_memory());
     switch (read.event) {
       case TlsEvent::none:
         return;
@@ -80,6 +81,21 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
     }
     if (stream_.closed() || stream_.ended_ || failed_) return;
   }
+}
+
+// As much as there is input and room for: what came after that is told by the next call.
+TlsRead TlsLayer::read_directly(MutableBytes& input) {
+  const MutableBytes target = stream_.receive_target().bytes;
+  Bytes rest = input;
+  std::size_t filled = 0;
+  TlsRead next;
+  do {
+    next = session_->read_into(rest, target.subspan(filled));
+    filled += next.plaintext.size();
+  } while (next.event == TlsEvent::data && filled < target.size());
+  input = input.last(rest.size());
+  if (filled > 0) return {TlsEvent::data, target.first(filled), false};
+  return next;
 }
 
 // The alert that tells the peer is queued, and may leave if the stream lets it. What the peer still sends is read and

@@ -3,10 +3,11 @@
 // Model: a stream that was told to speak TLS has a layer, in a table of its reactor, so that other streams do not pay for
 // it. What the stream sends waits here as plaintext, in a queue with all that a SendQueue can; when the reactor flushes,
 // as much of it as the wire takes soon is encrypted in full records to the turn's memory and joins the stream's own
-// queue. What is received is decrypted where it lies and shown to the stream.
+// queue. What is received is decrypted where it lies and shown to the stream; or, while the stream receives directly,
+// decrypted to where it says.
 //
 //   Stream::send_* -> plain (SendQueue) --flush--> records -> the stream's queue -> kernel
-//   kernel -> records -> receive() -> Stream::on_receive
+//   kernel -> records -> receive() -> [receive_target()] -> Stream::on_receive
 //
 // Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
 // nothing is queued behind close_notify.
@@ -35,6 +36,8 @@ class TlsLayer {
   Error connect(const TlsContext& context, std::string_view host, std::uint16_t port);
 
   void receive(MutableBytes bytes, Owner* memory);
+  // Whether plaintext goes to the stream's receive_target().
+  void receive_directly(bool on) { direct_ = on; }
 
   // Moves plaintext to the stream's queue, or to memory of its own while it has to wait.
   void flush();
@@ -58,6 +61,7 @@ class TlsLayer {
   static void write(void* self, Bytes records);
   TlsOutput output() { return {&TlsLayer::write, this}; }
   bool must_close() const;
+  TlsRead read_directly(MutableBytes& input);
   void fail(const Error& error);
 
   Stream& stream_;
@@ -65,6 +69,7 @@ class TlsLayer {
   std::unique_ptr<TlsSession> session_;
   bool close_sent_ = false;
   bool failed_ = false;
+  bool direct_ = false;
 };
 
 }  // namespace levada::net
