@@ -30,11 +30,11 @@ struct Record {
   Probe* probe = nullptr;  // nullptr once it is closed
   std::string received;
   std::vector<Errc> ends;
-  int connected = 0, drained = 0, closed = 0, timers = 0;
+  int connected = 0, secured = 0, drained = 0, closed = 0, timers = 0;
   bool keep_open = false;  // do not close at the end
 
   std::function<void(Probe&, MutableBytes, Owner*)> on_receive;
-  std::function<void(Probe&)> on_connected, on_drained, on_end, on_timer, on_closed;
+  std::function<void(Probe&)> on_connected, on_secured, on_drained, on_end, on_timer, on_closed;
   std::function<ReceiveTarget()> target;
 };
 
@@ -63,6 +63,10 @@ class Probe : public Stream {
   void on_connected() override {
     record_->connected++;
     if (record_->on_connected) record_->on_connected(*this);
+  }
+  void on_secured() override {
+    record_->secured++;
+    if (record_->on_secured) record_->on_secured(*this);
   }
   void on_drained() override {
     record_->drained++;

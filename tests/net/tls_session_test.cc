@@ -10,10 +10,12 @@
 
 #include <levada/core/random.h>
 #include <levada/tests/support/certificates.h>
+#include <levada/tests/support/raw_tls_client.h>
 #include <levada/tests/support/tls_pair.h>
 
 using namespace levada;
 using namespace levada::net;
+using levada::test::RawClient;
 using levada::test::TlsEnd;
 using levada::test::TlsPair;
 
@@ -54,47 +56,6 @@ void feed_in_pieces(TlsEnd& end, std::string_view bytes, SeededRandom& random) {
     bytes.remove_prefix(size);
   }
 }
-
-// An OpenSSL client by hand, for what a session never does.
-class RawClient {
- public:
-  explicit RawClient(int version, const char* ciphers = "DEFAULT")
-      : context_(SSL_CTX_new(TLS_client_method())) {
-    SSL_CTX_set_cipher_list(context_.get(), ciphers);
-    SSL_CTX_set_min_proto_version(context_.get(), version);
-    SSL_CTX_set_max_proto_version(context_.get(), version);
-    ssl = SSL_new(context_.get());
-    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-    SSL_set_connect_state(ssl);
-  }
-  ~RawClient() { SSL_free(ssl); }
-
-  std::string take_records() {
-    char* data = nullptr;
-    const long size = BIO_get_mem_data(SSL_get_wbio(ssl), &data);
-    std::string records(data, static_cast<std::size_t>(size));
-    BIO_reset(SSL_get_wbio(ssl));
-    return records;
-  }
-  // Handshakes with `server` as far as it goes; OpenSSL's last result.
-  int shake_hands(TlsEnd& server) {
-    for (;;) {
-      const int result = SSL_do_handshake(ssl);
-      const bool failed = result <= 0 && SSL_get_error(ssl, result) != SSL_ERROR_WANT_READ;
-      if (failed) reason = ERR_GET_REASON(ERR_peek_error());
-      server.feed(take_records());
-      const std::string answer = server.take_records();
-      BIO_write(SSL_get_rbio(ssl), answer.data(), static_cast<int>(answer.size()));
-      if (failed || answer.empty()) return result;
-    }
-  }
-
-  SSL* ssl;
-  int reason = 0;  // why the handshake failed
-
- private:
-  ContextPtr context_;
-};
 
 struct Server : Contexts {
   explicit Server(TlsVersion version = TlsVersion::tls_1_3) : Contexts(version) {

@@ -101,6 +101,16 @@ class TlsPeer {
     REQUIRE(head().starts_with("HTTP/1.1 101 "));
     return *this;
   }
+  // A server's: takes the request of the opening handshake and accepts it.
+  TlsPeer& accept_upgrade() {
+    const std::string request = head(), name = "\r\nSec-WebSocket-Key: ";
+    const std::size_t begin = request.find(name) + name.size();
+    const AcceptKey key = accept_key(request.substr(begin, request.find("\r\n", begin) - begin));
+    return write(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Accept: " +
+        std::string(key.data(), key.size()) + "\r\n\r\n");
+  }
   // close_notify, then the end of the transport, and nothing more.
   bool ends_properly() {
     return until([&] { return wire.ended || wire.was_reset; }) && !wire.was_reset &&

@@ -98,18 +98,6 @@ class Scene {
   TlsPeer accept_tls(const net::TlsOptions& options = server_tls_options()) {
     return {world, accept(), TlsRole::server, *make_tls(TlsRole::server, options)};
   }
-  // Answers the upgrade that the client sends.
-  static void answer(TlsPeer& peer) {
-    const std::string head = peer.head();
-    const std::string name = "\r\nSec-WebSocket-Key: ";
-    const std::size_t begin = head.find(name) + name.size();
-    const AcceptKey key = accept_key(head.substr(begin, head.find("\r\n", begin) - begin));
-    peer.write(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Accept: " +
-        std::string(key.data(), key.size()) + "\r\n\r\n");
-  }
-
   std::string url(std::string_view scheme = "wss", std::string_view host = "localhost",
                   std::string_view path = "/") const {
     return std::string(scheme) + "://" + std::string(host) + ":" + std::to_string(port) + std::string(path);
@@ -379,7 +367,7 @@ TEST_CASE("a client answers close_notify with its own") {
     scene.listen();
     scene.dial();
     TlsPeer peer = scene.accept_tls();
-    Scene::answer(peer);
+    peer.accept_upgrade();
     CHECK(scene.hears({"open"}));
     peer.send(Opcode::close, close_payload(1000));
     CHECK(peer.frame().payload == close_payload(1000));
@@ -417,7 +405,7 @@ TEST_CASE("a client is told of truncation as well, in the handshake and after it
     CHECK(scene.hears({"refused TLS handshake: truncated (the connection ended)"}));
     scene.dial();
     TlsPeer peer = scene.accept_tls();
-    Scene::answer(peer);
+    peer.accept_upgrade();
     CHECK(peer.until([&] { return scene.told.events.size() == 2; }));
     peer.wire.shut_down();
     CHECK(scene.hears(
@@ -756,7 +744,7 @@ TEST_CASE("a client speaks TLS through CONNECT and SOCKS5 proxies with the serve
         wire.write(std::string("\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00", 10));
       }
       TlsPeer peer(scene.world, wire, TlsRole::server, *server_tls());
-      Scene::answer(peer);
+      peer.accept_upgrade();
       peer.send(Opcode::text, "hello");
       CHECK(scene.hears({"open", "message hello"}));
     }
@@ -796,12 +784,12 @@ TEST_CASE("a lost wss connection is dialled again, also when TLS fails in betwee
     scene.listen();
     const std::uint64_t number = scene.dial();
     TlsPeer first = scene.accept_tls();
-    Scene::answer(first);
+    first.accept_upgrade();
     CHECK(first.until([&] { return scene.told.events.size() == 1; }));
     first.wire.reset();
     scene.accept().write("this is not TLS");
     TlsPeer second = scene.accept_tls();
-    Scene::answer(second);
+    second.accept_upgrade();
     CHECK(second.until([&] { return scene.told.events.size() == 3; }));
     CHECK(scene.told.events == std::vector<std::string>{"open", "close 1006 connection_reset", "open"});
     scene.client->cancel(number);
