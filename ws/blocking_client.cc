@@ -13,7 +13,7 @@
 #include <levada/net/connector.h>
 #include <levada/net/resolver.h>
 #include <levada/ws/encoder.h>
-#include <levada/ws/proxy.h>
+#include <levada/ws/proxy_tunnel.h>
 #include <levada/ws/tls_transport.h>
 #include <levada/ws/url.h>
 
@@ -62,7 +62,11 @@ Error connect_one(const net::Address& address, Deadline deadline, Fd& connected)
   return error;
 }
 
-Result<std::vector<net::Address>> find_addresses(const Url& url) {
+// Of the proxy if there is one.
+Result<std::vector<net::Address>> find_addresses(const Url& url, const Proxy& proxy) {
+  if (proxy.kind != ProxyKind::none) {
+    return net::resolve_blocking(decode_percent(proxy.authority.host), proxy.port);
+  }
   if (url.scheme != UrlScheme::ws_unix) {
     return net::resolve_blocking(decode_percent(url.authority.host), url.port());
   }
@@ -129,18 +133,60 @@ Result<Fd> connect_blocking(std::span<const net::Address> addresses, Deadline de
 
 namespace {
 
-Result<std::unique_ptr<Transport>> make_transport(Fd fd, const Url& url, const net::TlsOptions& options,
-                                                  Deadline deadline) {
-  if (url.scheme != UrlScheme::wss) {
-    return std::unique_ptr<Transport>(std::make_unique<SocketTransport>(std::move(fd)));
+Error write_all(Transport& transport, Bytes bytes, Deadline deadline) {
+  while (!bytes.empty()) {
+    auto taken = transport.write(bytes, deadline);
+    if (!taken) return taken.error();
+    bytes = bytes.subspan(*taken);
   }
-  auto context = net::TlsContext::create(net::TlsRole::client, options);
-  if (!context) return context.error();
-  return TlsTransport::connect(std::move(fd), **context, decode_percent(url.authority.host), url.port(),
-                               deadline);
+  return {};
+}
+
+// Behind it the bytes are exchanged with the server itself, who has to wait for our first ones.
+Error pass(ProxyTunnel& tunnel, Transport& transport, Deadline deadline) {
+  std::array<std::uint8_t, 4096> buffer;
+  for (;;) {
+    if (const Error error = write_all(transport, tunnel.output(), deadline)) return error;
+    auto got = transport.read(buffer, deadline);
+    if (!got) return got.error();
+    Bytes in = Bytes(buffer).first(*got);
+    const ProxyTunnel::State state = tunnel.feed(in);
+    if (state == ProxyTunnel::State::failed) return tunnel.error();
+    if (state == ProxyTunnel::State::open) return in.empty() ? Error{} : Error{Errc::protocol, "proxy"};
+  }
 }
 
 }  // namespace
+
+// To the server: through the proxy and with TLS, if that is asked for.
+Result<std::unique_ptr<Transport>> BlockingClient::connect(const Url& url, const BlockingOptions& options,
+                                                           Deadline deadline) {
+  const ProxyChoice choice = choose_proxy(url,
+                                          {.url = options.proxy_url,
+                                           .no_proxy = options.no_proxy,
+                                           .use_environment = options.proxy_from_environment},
+                                          process_environment, nullptr);
+  if (const Error error = choice.why_not()) return error;
+  const std::string host = decode_percent(url.authority.host);
+  auto addresses = find_addresses(url, choice.proxy);
+  if (!addresses) return addresses.error();
+  auto connected = connect_blocking(*addresses, deadline);
+  if (!connected) return connected.error();
+  SocketTransport socket(std::move(*connected));
+  if (choice.proxy.kind != ProxyKind::none) {
+    const auto tunnel = ProxyTunnel::make(choice.proxy, host, url.port());
+    if (tunnel == nullptr) return Error{Errc::invalid_argument, "proxy"};
+    const Error error = pass(*tunnel, socket, deadline);
+    proxy_status_ = tunnel->http_status();
+    if (error) return error;
+  }
+  if (url.scheme != UrlScheme::wss) {
+    return std::unique_ptr<Transport>(std::make_unique<SocketTransport>(std::move(socket)));
+  }
+  auto context = net::TlsContext::create(net::TlsRole::client, options.tls);
+  if (!context) return context.error();
+  return TlsTransport::connect(std::move(socket), **context, host, url.port(), deadline);
+}
 
 Error BlockingClient::dial(std::string_view text, const BlockingOptions& options) {
   reset(options);
@@ -154,11 +200,7 @@ Error BlockingClient::dial(std::string_view text, const BlockingOptions& options
     if (credentials.empty()) return {Errc::invalid_argument, "URL"};
     fields.push_back({"Authorization", credentials});
   }
-  auto addresses = find_addresses(url);
-  if (!addresses) return addresses.error();
-  auto connected = connect_blocking(*addresses, deadline);
-  if (!connected) return connected.error();
-  auto transport = make_transport(std::move(*connected), url, options.tls, deadline);
+  auto transport = connect(url, options, deadline);
   if (!transport) return transport.error();
   BlockingOptions with_fields = options;
   with_fields.fields = fields;
@@ -169,6 +211,7 @@ void BlockingClient::reset(const BlockingOptions& options) {
   terminate();
   response_ = {};
   refusal_ = UpgradeFailure::none;
+  proxy_status_ = 0;
   body_ = {};
   subprotocol_.clear();
   buffer_.resize(std::max(buffer_bytes, options.http.max_bytes + max_body_bytes));

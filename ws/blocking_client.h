@@ -34,6 +34,7 @@
 #include <levada/ws/decoder.h>
 #include <levada/ws/handshake.h>
 #include <levada/ws/http.h>
+#include <levada/ws/url.h>
 
 namespace levada::ws {
 
@@ -101,6 +102,10 @@ struct BlockingOptions {
   std::size_t max_buffered_bytes = std::size_t{64}
                                    << 20;  // written and not sent; beyond it: Errc::would_block
   HttpLimits http = {};
+  // As in ClientOptions: a proxy for all but the hosts of `no_proxy`; empty: what the environment says, if it may.
+  std::string_view proxy_url = {};
+  std::string_view no_proxy = {};
+  bool proxy_from_environment = true;
   net::TlsOptions tls = {};  // of wss: by default the system's CAs, and the server has to prove its name
 };
 
@@ -123,7 +128,8 @@ class BlockingClient {
   // Connects to a ws:, wss: or ws+unix: URL and shakes hands. A user in the URL becomes Basic credentials. An earlier
   // connection is ended. Views in the options are needed during the call only. Errors: invalid_argument for a URL that
   // is none (url.h tells why) or a request that cannot be written; those of the resolver, which may take longer than the
-  // deadline, of connecting, and for wss: of TlsContext and TlsSession; timed_out;
+  // deadline, of connecting, of the proxy (permission_denied when it wants a login, ...; not_supported for https://), and
+  // for wss: of TlsContext and TlsSession; timed_out;
   // end_of_stream or connection_reset when the server ends first; protocol when it does not speak HTTP, or its answer is
   // not the one asked for: then refusal() and response() tell.
   Error dial(std::string_view url, const BlockingOptions& options = {});
@@ -136,6 +142,8 @@ class BlockingClient {
   UpgradeFailure refusal() const { return refusal_; }
   // After dial() or open(): the answer, if status() is not 0, until the next read().
   const HttpResponse& response() const { return response_; }
+  // The HTTP status with which a proxy refused, else 0.
+  unsigned proxy_status() const { return proxy_status_; }
   // After a refusal: the first bytes of the answer's content, at most 16 KiB.
   Bytes response_body() const { return body_; }
   // The server's choice; empty: none.
@@ -197,6 +205,8 @@ class BlockingClient {
   static constexpr std::size_t max_body_bytes = std::size_t{16} << 10;
 
   void reset(const BlockingOptions& options);
+  Result<std::unique_ptr<Transport>> connect(const Url& url, const BlockingOptions& options,
+                                             Deadline deadline);
   Error shake_hands(const UpgradeRequest& request, const HttpLimits& limits, Deadline deadline);
   Error receive_head(const HttpLimits& limits, Deadline deadline, std::size_t& head_bytes, std::size_t& have);
   void receive_body(std::size_t head_bytes, std::size_t have, Deadline deadline);
@@ -215,6 +225,7 @@ class BlockingClient {
   std::unique_ptr<Decoder> decoder_;
   HttpResponse response_;
   UpgradeFailure refusal_ = UpgradeFailure::none;
+  unsigned proxy_status_ = 0;
   Bytes body_;
   std::string subprotocol_;
   std::vector<std::uint8_t> buffer_;  // what was received

@@ -113,12 +113,8 @@ void Dial::go() {
   const ProxyOptions proxy{.url = options.proxy_url,
                            .no_proxy = options.no_proxy,
                            .use_environment = options.proxy_from_environment};
-  const auto environment = [](void*, const char* name) -> const char* { return std::getenv(name); };
-  const ProxyChoice choice = choose_proxy(url_, proxy, environment, nullptr);
-  if (choice.error != UrlError::none || choice.proxy.kind == ProxyKind::https) {
-    return fail_later(
-        {choice.error != UrlError::none ? Errc::invalid_argument : Errc::not_supported, "proxy"});
-  }
+  const ProxyChoice choice = choose_proxy(url_, proxy, process_environment, nullptr);
+  if (const Error error = choice.why_not()) return fail_later(error);
   proxy_ = choice.proxy;
   if (proxy_.kind == ProxyKind::none) return resolve(url_.authority.host, url_.port());
   resolve(proxy_.authority.host, proxy_.port);

@@ -54,7 +54,8 @@ struct ClientOptions {
   std::uint32_t attempt_delay_ms = 250;  // before the next address of a host is tried too (RFC 8305)
   unsigned max_redirects = 0;            // followed for 301, 302, 303, 307 and 308; never from wss to ws
   // The proxy's URL (http:// or socks5://) for all but the hosts of `no_proxy`. Empty: what HTTP_PROXY, HTTPS_PROXY,
-  // ALL_PROXY and NO_PROXY say, unless `proxy_from_environment` is false.
+  // ALL_PROXY and NO_PROXY say (proxy.h), unless `proxy_from_environment` is false. A proxy that is itself reached by
+  // TLS, https://, is refused with not_supported.
   std::string proxy_url = {};
   std::string no_proxy = {};
   bool proxy_from_environment = true;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdlib>
 
 #include <levada/core/base64.h>
 #include <levada/ws/handshake.h>
@@ -160,6 +161,17 @@ UrlError parse_proxy(std::string_view text, Proxy& proxy) {
   const UrlError error = parse_authority(text, proxy.authority);
   if (proxy.authority.port != 0) proxy.port = proxy.authority.port;
   return error;
+}
+
+const char* process_environment(void*, const char* name) {
+  return std::getenv(name);
+}
+
+Error ProxyChoice::why_not() const {
+  if (error != UrlError::none)
+    return {.code = Errc::invalid_argument, .operation = "proxy", .detail = "its URL"};
+  if (proxy.kind != ProxyKind::https) return {};
+  return {.code = Errc::not_supported, .operation = "proxy", .detail = "https://, TLS to the proxy itself"};
 }
 
 ProxyChoice choose_proxy(const Url& url, const ProxyOptions& options, EnvironmentLookup lookup,

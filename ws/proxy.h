@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include <levada/core/bytes.h>
+#include <levada/core/error.h>
 #include <levada/ws/http.h>
 #include <levada/ws/url.h>
 
@@ -38,8 +39,10 @@ struct Proxy {
 UrlError parse_proxy(std::string_view text, Proxy& proxy);
 
 // The value of an environment variable, nullptr when it is not set; what it points to must live until the choice was
-// used. For the process's own environment: [](void*, const char* name) -> const char* { return std::getenv(name); }
+// used.
 using EnvironmentLookup = const char* (*)(void* context, const char* name);
+// That of the process's own environment; the context is not used.
+const char* process_environment(void* context, const char* name);
 
 struct ProxyOptions {
   std::string_view url =
@@ -51,6 +54,9 @@ struct ProxyOptions {
 struct ProxyChoice {
   UrlError error = UrlError::none;  // of the proxy's URL; the dial has to fail then
   Proxy proxy = {};
+
+  // Why a dial has to fail: invalid_argument for a URL that is none, not_supported for https://, TLS to the proxy.
+  Error why_not() const;
 };
 
 // The proxy for a URL. From the environment: HTTP_PROXY for ws and HTTPS_PROXY for wss, else ALL_PROXY; each in lower

@@ -5,10 +5,11 @@
 
 namespace levada::ws {
 
-Result<std::unique_ptr<Transport>> TlsTransport::connect(Fd fd, const net::TlsContext& context,
+Result<std::unique_ptr<Transport>> TlsTransport::connect(SocketTransport socket,
+                                                         const net::TlsContext& context,
                                                          std::string_view host, std::uint16_t port,
                                                          Deadline deadline) {
-  std::unique_ptr<TlsTransport> transport(new TlsTransport(std::move(fd)));
+  std::unique_ptr<TlsTransport> transport(new TlsTransport(std::move(socket)));
   const auto keep = [](void* out, Bytes records) {
     auto& bytes = *static_cast<std::vector<std::uint8_t>*>(out);
     bytes.insert(bytes.end(), records.begin(), records.end());

@@ -19,7 +19,7 @@ class TlsTransport final : public Transport {
  public:
   // Shakes hands on a connected socket; the server has to prove that it is `host`. Errors: those of TlsSession, of the
   // transport, and timed_out.
-  static Result<std::unique_ptr<Transport>> connect(Fd fd, const net::TlsContext& context,
+  static Result<std::unique_ptr<Transport>> connect(SocketTransport socket, const net::TlsContext& context,
                                                     std::string_view host, std::uint16_t port,
                                                     Deadline deadline);
 
@@ -32,7 +32,7 @@ class TlsTransport final : public Transport {
   bool has_input() const override { return has_input_; }
 
  private:
-  explicit TlsTransport(Fd fd) : socket_(std::move(fd)) {}
+  explicit TlsTransport(SocketTransport socket) : socket_(std::move(socket)) {}
   Error shake_hands(Deadline deadline);
   Error receive(Deadline deadline);
   Error flush(Deadline deadline);

@@ -9,10 +9,14 @@
 
 #include <levada/net/simulated.h>
 #include <levada/tests/net/support.h>
+#include <levada/tests/support/hosts.h>
 
 using namespace levada;
 using namespace levada::net;
 using namespace levada::net::test;
+using levada::test::Good;
+using levada::test::Refusing;
+using levada::test::Silent;
 
 namespace {
 
@@ -37,42 +41,6 @@ void take(void* context, ConnectOutcome& outcome) {
   result.at_ns = monotonic_ns();
   if (result.then) result.then();
 }
-
-// A listening socket that accepts nobody but lets the kernel finish handshakes.
-struct Good {
-  Fd fd = std::move(*listen_stream(any_local()));
-  Address address = *Address::of_socket(fd.get());
-};
-
-// A port that was free a moment ago and stays bound, but does not listen.
-struct Refusing {
-  Refusing() : fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const Address local = any_local();
-    REQUIRE(bind(fd.get(), local.get(), local.size()) == 0);
-    address = *Address::of_socket(fd.get());
-  }
-  Fd fd;
-  Address address;
-};
-
-// A listening socket whose queue is full: the kernel drops what else comes.
-struct Silent {
-  Silent() {
-    fd = std::move(*listen_stream(any_local(), {.backlog = 0}));
-    address = *Address::of_socket(fd.get());
-    for (int i = 0; i < 8; i++) {
-      Fd filler = std::move(*connect_stream(address));
-      pollfd writable{filler.get(), POLLOUT, 0};
-      const bool connected = poll(&writable, 1, 100) == 1;
-      fillers.push_back(std::move(filler));
-      if (!connected) return;
-    }
-    FAIL("the kernel takes every connection");
-  }
-  Fd fd;
-  Address address;
-  std::vector<Fd> fillers;
-};
 
 std::uint64_t elapsed_ms(std::uint64_t began, const Seen& result) {
   return (result.at_ns - began) / nanoseconds_per_millisecond;

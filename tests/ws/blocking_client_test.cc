@@ -14,11 +14,15 @@
 #include <levada/core/clock.h>
 #include <levada/net/io_uring.h>
 #include <levada/tests/support/frames.h>
+#include <levada/tests/support/hosts.h>
+#include <levada/tests/support/proxies.h>
 #include <levada/ws/server.h>
 
 using namespace levada;
 using namespace levada::ws;
 using namespace levada::ws::test;
+using levada::test::EnvironmentVariable;
+using levada::test::HandingProxy;
 
 namespace {
 
@@ -367,17 +371,9 @@ TEST_CASE("a server that accepts and says nothing is left at the deadline of the
 }
 
 TEST_CASE("a host that drops what is sent to it is left at the deadline, too") {
-  const Fd listening = std::move(*net::listen_stream(*net::Address::ip("127.0.0.1", 0), {.backlog = 0}));
-  const net::Address address = *net::Address::of_socket(listening.get());
-  std::vector<Fd> fillers;
-  for (bool full = false; !full;) {
-    REQUIRE(fillers.size() < 8);
-    fillers.push_back(std::move(*net::connect_stream(address)));
-    pollfd writable{fillers.back().get(), POLLOUT, 0};
-    full = poll(&writable, 1, 100) == 0;
-  }
+  const levada::test::Silent silent;
   BlockingClient client;
-  const std::string url = "ws://" + address.to_string();
+  const std::string url = "ws://" + silent.address.to_string();
   const std::uint64_t took =
       duration_ms([&] { CHECK(client.dial(url, {.dial_timeout_ms = 120}).code == Errc::timed_out); });
   CHECK(took >= 120);
@@ -385,19 +381,95 @@ TEST_CASE("a host that drops what is sent to it is left at the deadline, too") {
 }
 
 TEST_CASE("a port that refuses is an error at once, and another address of the list is tried") {
-  const Fd bound(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const net::Address any = *net::Address::ip("127.0.0.1", 0);
-  REQUIRE(bind(bound.get(), any.get(), any.size()) == 0);
-  const net::Address refusing = *net::Address::of_socket(bound.get());
+  const levada::test::Refusing refusing;
   BlockingClient client;
   const std::uint64_t took = duration_ms(
-      [&] { CHECK(client.dial("ws://" + refusing.to_string()).code == Errc::connection_refused); });
+      [&] { CHECK(client.dial("ws://" + refusing.address.to_string()).code == Errc::connection_refused); });
   CHECK(took < 2000);
-  const Fd listening = std::move(*net::listen_stream(any));
-  const net::Address good = *net::Address::of_socket(listening.get());
-  CHECK(connect_blocking(std::vector{refusing, good}, soon()));
-  CHECK(connect_blocking(std::vector{refusing, refusing}, soon()).error().code == Errc::connection_refused);
+  const levada::test::Good good;
+  CHECK(connect_blocking(std::vector{refusing.address, good.address}, soon()));
+  const std::vector refusing_twice{refusing.address, refusing.address};
+  CHECK(connect_blocking(refusing_twice, soon()).error().code == Errc::connection_refused);
   CHECK(connect_blocking({}, soon()).error().code == Errc::invalid_argument);
+}
+
+TEST_CASE("a host that no route leads to is an error at once") {
+  BlockingClient client;
+  const std::string url = "ws://" + std::string(levada::test::unreachable_host);
+  CHECK(client.dial(url).code == Errc::unreachable);
+}
+
+// ---- Proxies ----
+
+TEST_CASE("a client goes through CONNECT and SOCKS5 proxies, which are asked for the server's name") {
+  on_each_backend([](Server& server) {
+    const auto hand_on = [&](Fd fd) { server.adopt(std::move(fd)); };
+    for (const bool socks : {false, true}) {
+      auto proxy = socks ? HandingProxy::socks5(hand_on) : HandingProxy::connect(hand_on);
+      const std::string proxy_url = proxy.url(socks ? "" : "user:p%20w");
+      BlockingClient client;
+      const Error error = client.dial("ws://far.example:81/x", {.proxy_url = proxy_url});
+      REQUIRE_MESSAGE(!error, error.message());
+      REQUIRE(!client.write_text("hello", soon()));
+      CHECK(read_text(client) == "hello");
+      CHECK(client.proxy_status() == 0);
+      if (socks) {
+        CHECK(proxy.asked() == "far.example:81");
+      } else {
+        CHECK(proxy.asked().starts_with("CONNECT far.example:81 HTTP/1.1\r\n"));
+        CHECK(proxy.asked().find("\r\nProxy-Authorization: Basic dXNlcjpwIHc=\r\n") != std::string::npos);
+      }
+    }
+  });
+}
+
+TEST_CASE("a proxy that refuses, talks nonsense, ends or says nothing is told") {
+  const auto error_of = [](HandingProxy proxy, std::uint32_t timeout_ms = 10'000) {
+    BlockingClient client;
+    const std::string url = proxy.url();
+    const Error error = client.dial("ws://far.example/", {.dial_timeout_ms = timeout_ms, .proxy_url = url});
+    CHECK_FALSE(client.is_open());
+    return std::pair(error.code, client.proxy_status());
+  };
+  using Told = std::pair<Errc, unsigned>;
+  const auto refuse = [](std::string_view head) { return HandingProxy::connect({}, head); };
+  CHECK(error_of(refuse("HTTP/1.1 407 Login\r\n\r\n")) == Told(Errc::permission_denied, 407));
+  CHECK(error_of(refuse("HTTP/1.1 502 Bad\r\n\r\n")) == Told(Errc::connection_refused, 502));
+  CHECK(error_of(refuse("what?\r\n\r\n")) == Told(Errc::protocol, 0));
+  CHECK(error_of(refuse("HTTP/1.1 200 OK\r\n\r\nservers wait for us")) == Told(Errc::protocol, 0));
+  CHECK(error_of(refuse("HTTP/1.1 200")) == Told(Errc::end_of_stream, 0));
+  CHECK(error_of(HandingProxy::socks5({}, 4)) == Told(Errc::unreachable, 0));
+  Fd kept;
+  CHECK(error_of(HandingProxy::connect([&](Fd fd) { kept = std::move(fd); }, ""), 100) ==
+        Told(Errc::timed_out, 0));
+}
+
+TEST_CASE("the environment names the proxy, unless the options or NO_PROXY say otherwise") {
+  on_each_backend([](Server& server) {
+    BlockingClient client;
+    {
+      auto proxy = HandingProxy::connect([&](Fd fd) { server.adopt(std::move(fd)); });
+      const EnvironmentVariable set("http_proxy", proxy.url());
+      CHECK(!client.dial("ws://far.example/"));
+      CHECK(proxy.asked().starts_with("CONNECT far.example:80 "));
+    }
+    const levada::test::Refusing nobody;
+    const EnvironmentVariable set("HTTP_PROXY", nobody.address.to_string());
+    CHECK(client.dial(server.url()).code == Errc::connection_refused);
+    CHECK(!client.dial(server.url(), {.no_proxy = "127.0.0.0/8"}));
+    CHECK(!client.dial(server.url(), {.proxy_from_environment = false}));
+    const EnvironmentVariable except("NO_PROXY", "example.com, 127.0.0.1");
+    CHECK(!client.dial(server.url()));
+  });
+}
+
+TEST_CASE("a proxy that cannot be used is refused before anything is sent") {
+  BlockingClient client;
+  const auto dial = [&](std::string_view proxy) { return client.dial("ws://h/", {.proxy_url = proxy}); };
+  CHECK(dial("ftp://h").code == Errc::invalid_argument);
+  CHECK(dial("https://h").message() == "proxy: not_supported (https://, TLS to the proxy itself)");
+  const levada::test::Good good;
+  CHECK(dial("http://us%3Aer:x@" + good.address.to_string()).code == Errc::invalid_argument);
 }
 
 TEST_CASE("a server that trickles its answer does not move the deadline") {

@@ -7,11 +7,14 @@
 
 #include <doctest/doctest.h>
 
+#include <levada/tests/support/hosts.h>
+#include <levada/tests/support/proxies.h>
 #include <levada/tests/support/world.h>
 
 using namespace levada;
 using namespace levada::ws;
 using namespace levada::ws::test;
+using levada::test::EnvironmentVariable;
 
 namespace {
 
@@ -48,7 +51,6 @@ class Scene {
  public:
   explicit Scene(const Kind& kind, ClientOptions options = {})
       : world(kind), told(world.make_handler<Told>()) {
-    options.proxy_from_environment = false;
     options.service.close_timeout_ms = 50;
     client = std::make_unique<ws::Client>(world.reactor(), told, std::move(options));
   }
@@ -178,6 +180,27 @@ TEST_CASE("one deadline covers the whole dial") {
   });
 }
 
+TEST_CASE("an unreachable, a refusing and a silent host each end a dial in time, with the right error") {
+  on_real_backends([](const Kind& kind) {
+    const auto dial = [&](const std::string& host, const std::string& told) {
+      ClientOptions options;
+      options.timeout_ms = 80;
+      Scene scene(kind, options);
+      const std::uint64_t begin = monotonic_ns();
+      REQUIRE(scene.client->dial({.url = "ws://" + host}));
+      CHECK(scene.hears({told}));
+      CHECK(scene.client->dials() == 0);
+      return (monotonic_ns() - begin) / nanoseconds_per_millisecond;
+    };
+    CHECK(dial(std::string(levada::test::unreachable_host), "unreachable unreachable") < 2000);
+    CHECK(dial(levada::test::Refusing().address.to_string(), "unreachable connection_refused") < 2000);
+    const levada::test::Silent silent;
+    const std::uint64_t took_ms = dial(silent.address.to_string(), "unreachable timed_out");
+    CHECK(took_ms >= 79);
+    CHECK(took_ms < 2000);
+  });
+}
+
 TEST_CASE("redirects are followed only when asked for, to a bound, and take no credentials to another host") {
   on_real_backends([](const Kind& kind) {
     for (const unsigned max_redirects : {0u, 1u}) {
@@ -295,5 +318,36 @@ TEST_CASE("a dial goes through a SOCKS5 proxy that resolves the name") {
     peer.write(std::string("\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00", 10));
     peer.write(Scene::accepted(scene.head(peer)));
     CHECK(scene.hears({"open"}));
+  });
+}
+
+TEST_CASE("the environment names the proxy, unless the options or NO_PROXY say otherwise") {
+  on_real_backends([](const Kind& kind) {
+    const auto proxy = Scene::listen(), server = Scene::listen();
+    const EnvironmentVariable set("http_proxy", "http://" + proxy.authority());
+    const auto arrives_at = [&](const Scene::Door& door, ClientOptions options) {
+      Scene scene(kind, std::move(options));
+      REQUIRE(scene.client->dial({.url = "ws://" + server.authority()}));
+      return scene.head(scene.accept(door));
+    };
+    CHECK(arrives_at(proxy, {}).starts_with("CONNECT " + server.authority() + " "));
+    CHECK(arrives_at(server, {.proxy_from_environment = false}).starts_with("GET / "));
+    CHECK(arrives_at(server, {.no_proxy = "127.0.0.1"}).starts_with("GET / "));
+    const EnvironmentVariable except("NO_PROXY", "*");
+    CHECK(arrives_at(server, {}).starts_with("GET / "));
+  });
+}
+
+TEST_CASE("a proxy that cannot be used ends the dial with its own error") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.proxy_url = "https://proxy.example";
+    Scene tls(kind, options);
+    REQUIRE(tls.client->dial({.url = "ws://far.example"}));
+    CHECK(tls.hears({"unreachable not_supported"}));
+    options.proxy_url = "ftp://proxy.example";
+    Scene other(kind, options);
+    REQUIRE(other.client->dial({.url = "ws://far.example"}));
+    CHECK(other.hears({"unreachable invalid_argument"}));
   });
 }

@@ -9,11 +9,14 @@
 #include <levada/net/io_uring.h>
 #include <levada/tests/support/certificates.h>
 #include <levada/tests/support/frames.h>
+#include <levada/tests/support/proxies.h>
 #include <levada/ws/server.h>
 
 using namespace levada;
 using namespace levada::ws;
 using namespace levada::ws::test;
+using levada::test::EnvironmentVariable;
+using levada::test::HandingProxy;
 
 namespace {
 
@@ -39,7 +42,7 @@ void on_each_backend(const levada::test::Issued& certificate, Test&& test) {
     server.route("", [](int) { return Echo{}; });
     REQUIRE(!server.start());
     CHECK(server.url().starts_with("wss://"));
-    test("wss://localhost:" + std::to_string(server.port()) + "/");
+    test("wss://localhost:" + std::to_string(server.port()) + "/", server);
   }
 }
 
@@ -51,7 +54,7 @@ Deadline soon() {
 
 TEST_CASE("a blocking client exchanges messages of any size over TLS, also without waiting") {
   const levada::test::Authority authority;
-  on_each_backend(authority.issue(), [&](const std::string& url) {
+  on_each_backend(authority.issue(), [&](const std::string& url, Server&) {
     BlockingClient client;
     REQUIRE(!client.dial(url, {.tls = {.ca = authority.pem()}}));
     for (const std::size_t size : {0u, 1u, 125u, 126u, 16'384u, 16'385u, 70'000u, 2'000'000u}) {
@@ -67,7 +70,7 @@ TEST_CASE("a blocking client exchanges messages of any size over TLS, also witho
 
 TEST_CASE("a blocking client refuses a server that it cannot trust, and tells a cut from an end") {
   const levada::test::Authority authority;
-  on_each_backend(authority.issue({.names = "DNS:elsewhere"}), [&](const std::string& url) {
+  on_each_backend(authority.issue({.names = "DNS:elsewhere"}), [&](const std::string& url, Server&) {
     BlockingClient client;
     CHECK(client.dial(url, {.tls = {.ca = authority.pem()}}).code == Errc::certificate_refused);
     CHECK(client.dial(url, {.tls = {.ca = levada::test::Authority("other").pem()}}).code ==
@@ -77,5 +80,24 @@ TEST_CASE("a blocking client refuses a server that it cannot trust, and tells a 
     auto message = client.read(soon());
     REQUIRE(!message);
     CHECK(message.error().code == Errc::truncated);
+  });
+}
+
+TEST_CASE("a blocking client speaks TLS through CONNECT and SOCKS5 proxies with the server behind them") {
+  const levada::test::Authority authority;
+  on_each_backend(authority.issue(), [&](const std::string&, Server& server) {
+    const auto hand_on = [&](Fd fd) { server.adopt(std::move(fd)); };
+    for (const bool socks : {false, true}) {
+      auto proxy = socks ? HandingProxy::socks5(hand_on) : HandingProxy::connect(hand_on);
+      const EnvironmentVariable set("HTTPS_PROXY", proxy.url());
+      BlockingClient client;
+      const Error error = client.dial("wss://localhost:9443", {.tls = {.ca = authority.pem()}});
+      REQUIRE_MESSAGE(!error, error.message());
+      REQUIRE(!client.write(Opcode::text, to_bytes("hello"), soon()));
+      auto message = client.read(soon());
+      REQUIRE(message);
+      CHECK(to_text(message->payload) == "hello");
+      CHECK(proxy.asked().find("localhost:9443") != std::string::npos);
+    }
   });
 }
