@@ -199,7 +199,7 @@ int run(net::BackendKind kind, double seconds) {
   plain.connect();
   secure.connect();
   std::printf("%-9s %10s %10s %8s %12s\n", "payload", "ws", "wss", "wss/ws", "cipher");
-  for (const std::size_t size : {16u, 512u, 4096u, 65536u}) {
+  for (const std::size_t size : {16u, 512u, 4096u, 65536u, 1048576u}) {
     double ws = 0, wss = 0;
     for (int i = 0; i < rounds; i++) {
       ws = std::max(ws, plain.echo(size, seconds));
