@@ -250,7 +250,10 @@ class Connection final : public net::Stream {
   void inflate_slice();
   void inflate_on();
   void leave_slices();
-  bool is_deflated(Opcode opcode, std::size_t size, Compress compress = Compress::automatic) const;
+  bool is_deflated(Opcode opcode, std::size_t size, Compress compress = Compress::automatic) const {
+    return deflate_.agreed() && is_worth_deflating(opcode, size, compress);
+  }
+  bool is_worth_deflating(Opcode opcode, std::size_t size, Compress compress) const;
   bool queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fragment);
 
   // Opening handshake (opening.cc).

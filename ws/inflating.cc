@@ -140,8 +140,8 @@ void Connection::leave_slices() {
 
 // ---- Sending ----
 
-bool Connection::is_deflated(Opcode opcode, std::size_t size, Compress compress) const {
-  return deflate_.agreed() && compress == Compress::automatic && !is_control(opcode) &&
+bool Connection::is_worth_deflating(Opcode opcode, std::size_t size, Compress compress) const {
+  return compress == Compress::automatic && !is_control(opcode) &&
          size >= service_->options_.deflate.min_bytes;
 }
 

@@ -13,7 +13,7 @@ namespace levada::ws {
 // The most that the frame of a message has. What was compressed with takeover has to be sent, also when it became longer.
 inline std::size_t Connection::most_bytes(std::size_t size, bool deflated) const {
   return frame_size(deflated && deflate_.own_takeover() ? Deflater::bound(size) : size,
-                    role() == Role::client);
+                    service_->role() == Role::client);
 }
 
 // The frame may be queued, or not: then this is what becomes of the message.
@@ -70,7 +70,7 @@ SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compre
 }
 
 void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
-  const bool masked = role() == Role::client;
+  const bool masked = service_->role() == Role::client;
   const std::size_t size = frame_size(payload.size(), masked);
   std::uint8_t* out = reserve(size);
   if (masked) {
@@ -85,7 +85,8 @@ void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
 // Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
 bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
   Decoded* const shown = service_->shown_;
-  if (shown == nullptr || payload.data() != shown->payload.data() || role() == Role::client) return false;
+  if (shown == nullptr || payload.data() != shown->payload.data() || service_->role() == Role::client)
+    return false;
   if (header_size_for(payload.size(), false) > shown->headroom) return false;
   const Bytes frame = frame_in_place(shown->payload.data(), payload.size(), opcode, fin);
   shown->headroom = 0;
@@ -103,7 +104,7 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
   assert(!fragmenting_);
   std::size_t length = 0;
   for (const Bytes part : parts) length += part.size();
-  const bool masked = role() == Role::client;
+  const bool masked = service_->role() == Role::client;
   const bool deflated = is_deflated(opcode, length);
   const SendStatus status = admit(most_bytes(length, deflated));
   if (status != SendStatus::queued) return status;
@@ -129,11 +130,11 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
 }
 
 SendStatus Connection::send(const PreparedMessage& message) {
-  const bool compressed = deflate_.agreed() && !deflate_.own_takeover() && role() == Role::server &&
+  const bool compressed = deflate_.agreed() && !deflate_.own_takeover() && service_->role() == Role::server &&
                           !message.compressed_frame().empty() &&
                           message.window_bits() <= deflate_.own_window_bits();
   const Bytes frame = compressed ? message.compressed_frame() : message.frame();
-  if (role() == Role::client) {
+  if (service_->role() == Role::client) {
     FrameHeader header;
     const std::size_t size = parse_header(frame, header);
     if (is_control(header.opcode)) return send_control(header.opcode, frame.subspan(size));
@@ -157,7 +158,7 @@ SendStatus Connection::send(const PreparedMessage& message) {
 
 SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
   const std::size_t size = payload.bytes().size();
-  if (role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size)) {
+  if (service_->role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size)) {
     return send(opcode, payload.bytes());
   }
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
@@ -188,7 +189,8 @@ SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
 // A piece cannot be taken back once it was compressed, so it has to fit whatever becomes of it.
 SendStatus Connection::send_deflated_fragment(Opcode opcode, Bytes piece, bool last) {
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
-  const SendStatus status = admit(frame_size(Deflater::bound(piece.size()), role() == Role::client), false);
+  const SendStatus status =
+      admit(frame_size(Deflater::bound(piece.size()), service_->role() == Role::client), false);
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
   queue_deflated(opcode, piece, last, true);
@@ -200,7 +202,7 @@ SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
   assert(payload.size() <= max_control_bytes);
   if (phase_ != Phase::open || closed()) return SendStatus::closed;
   constexpr std::size_t reserve_bytes = control_reserve_bytes - close_reserve_bytes;
-  const std::size_t size = frame_size(payload.size(), role() == Role::client);
+  const std::size_t size = frame_size(payload.size(), service_->role() == Role::client);
   if (buffered() + size > service_->options_.max_buffered_bytes + reserve_bytes) {
     service_->counters_.controls_dropped.add();
     trace(TraceKind::dropped, 1, opcode);
