@@ -119,7 +119,8 @@ def run_block(options, workload, order):
         ]
         done = subprocess.run([str(word) for word in client], capture_output=True, text=True)
         if done.returncode != 0:
-            raise Failure(f"{workload.name} with {' '.join(order)}: {done.stderr.strip()}")
+            why = done.stderr.strip() or f"the client ended with status {done.returncode}"
+            raise Failure(f"{workload.name} with {' '.join(order)}: {why}")
     result = json.loads(done.stdout)
     return dict(zip(order, result["targets"])), result["client_load"]
 

@@ -88,7 +88,8 @@ inline int connect_and_upgrade(std::uint16_t port, std::string_view path) {
   if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connect");
   set_nodelay(fd);
   const std::string request = upgrade_request(path);
-  if (send(fd, request.data(), request.size(), 0) != static_cast<ssize_t>(request.size())) die("send");
+  if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size()))
+    die("send");
   std::string head;
   for (char byte; head.find("\r\n\r\n") == head.npos; head += byte)
     if (recv(fd, &byte, 1, 0) != 1) fail("no response to the handshake");
