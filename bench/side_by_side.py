@@ -108,13 +108,14 @@ class Server:
 
 def run_block(options, workload, order):
     """Per server its rounds, each a pair of turns [messages, server CPU seconds, seconds]; and the client's load."""
+    slice_s = max(options.slice, 20e-6 * workload.connections)  # so that every connection has more than one message
     with contextlib.ExitStack() as stack:
         running = [stack.enter_context(Server(name, options.commands[name])) for name in order]
         client = [
             os.path.join(options.build, "bench", workload.client),
             *itertools.chain(*(("--target", f"{server.port}:{server.process.pid}") for server in running)),
             *("--connections", workload.connections, "--bytes", workload.size, "--depth", workload.depth),
-            *("--rounds", max(1, round(options.seconds / (2 * options.slice))), "--slice", options.slice),
+            *("--rounds", max(1, round(options.seconds / (2 * slice_s))), "--slice", slice_s),
             *("--warmup", options.warmup, "--cpu", CLIENT_CPU),
         ]
         done = subprocess.run([str(word) for word in client], capture_output=True, text=True)
