@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include <levada/core/clock.h>
 #include <levada/net/epoll.h>
@@ -213,7 +214,7 @@ void Reactor::run() {
 }
 
 void Reactor::run_once(int timeout_ms) {
-  backend_->poll(wait_limit(timeout_ms));
+  backend_->poll(options_.spin_us != 0 && is_spinning() ? 0 : wait_limit(timeout_ms));
   if (budget() != nullptr && budget()->exceeded()) relieve_memory();
   if (has_tasks_.load(std::memory_order_acquire)) run_tasks();
   advance_timers();
@@ -232,6 +233,15 @@ int Reactor::wait_limit(int timeout_ms) const {
   if (next == TimerWheel::none) return timeout_ms;
   const int limit = static_cast<int>(next);
   return timeout_ms < 0 ? limit : std::min(limit, timeout_ms);
+}
+
+bool Reactor::is_spinning() {
+  const std::uint64_t events = counters_.receives.value() + counters_.accepted.value();
+  const std::uint64_t now = monotonic_ns();
+  if (std::exchange(events_before_spin_, events) != events) {
+    spin_until_ns_ = now + std::uint64_t{options_.spin_us} * 1000;
+  }
+  return now < spin_until_ns_;
 }
 
 void Reactor::stop() {

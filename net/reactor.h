@@ -44,6 +44,9 @@ struct ReactorOptions {
   std::size_t receive_buffer_bytes = 0;
   // io_uring: how many receive buffers, a power of two; 0 takes the default.
   unsigned receive_buffers = 0;
+  // After it has received bytes or a connection, the reactor looks for more without waiting for so many microseconds: no
+  // wake-up delays them, and the CPU is busy as long. 0: it waits at once.
+  std::uint32_t spin_us = 0;
   // Shared with the other reactors of an engine; nullptr: no bound on memory as a whole.
   std::shared_ptr<MemoryBudget> budget = nullptr;
 };
@@ -69,7 +72,8 @@ class Reactor {
   // to the calling thread; with io_uring, all turns of a reactor's life are of one thread.
   void run();
 
-  // One turn that waits at most `timeout_ms` milliseconds (-1: forever) for something to happen.
+  // One turn that waits at most `timeout_ms` milliseconds (-1: forever) for something to happen; not at all while the
+  // reactor spins (ReactorOptions::spin_us).
   void run_once(int timeout_ms);
 
   // Closes every endpoint, and returns when the kernel has let go of their descriptors: only the thread that ran the
@@ -228,6 +232,7 @@ class Reactor {
   void run_tasks();
   void advance_timers();
   int wait_limit(int timeout_ms) const;
+  bool is_spinning();
   void mark_dirty(Stream& stream);
   Stream& stream_at(std::uint32_t index) {
     return *static_cast<Stream*>(static_cast<Endpoint*>(slots_.at(index)));
@@ -239,6 +244,8 @@ class Reactor {
   SegmentPool segments_;
   TurnMemory turn_memory_;
   SecureRandom random_;
+  std::uint64_t spin_until_ns_ = 0;
+  std::uint64_t events_before_spin_ = 0;  // of those that is_spinning() has seen
   Slab<endpoint_slot_bytes> slots_;
   TimerWheel timers_;
   std::unique_ptr<Backend> backend_;

@@ -78,6 +78,30 @@ TEST_CASE("a stream echoes what it receives") {
   });
 }
 
+TEST_CASE("a reactor that spins does not wait after it has received, and waits again when its time is over") {
+  ReactorOptions options;
+  options.spin_us = 30'000;
+  on_each_backend(
+      [](Reactor& reactor) {
+        Record record;
+        record.on_receive = echo;
+        Pair pair;
+        REQUIRE(reactor.add<Probe>(std::move(pair.engine), record) != nullptr);
+        write_all(pair.peer, "hello");
+        std::string got;
+        REQUIRE(turn_until(reactor, [&] { return read_some(pair.peer, got), got.size() >= 5; }));
+        const auto turns = [&] { return reactor.counters().turns.value(); };
+        const std::uint64_t end = monotonic_ns() + 100 * nanoseconds_per_millisecond;
+        const std::uint64_t before = turns();
+        while (monotonic_ns() < end) reactor.run_once(100);
+        CHECK(turns() - before > 10);  // one, if it had waited at once
+        const std::uint64_t waiting = monotonic_ns();
+        reactor.run_once(20);
+        CHECK(monotonic_ns() - waiting >= 19 * nanoseconds_per_millisecond);
+      },
+      options);
+}
+
 TEST_CASE("every way to send keeps its bytes and their order") {
   on_each_backend([](Reactor& reactor) {
     Record record;

@@ -102,6 +102,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   app.add_option("--trusted-proxies", options.server.service.trusted_proxies,
                  "addresses and networks, with commas, whose connections begin with a PROXY protocol header");
   app.add_flag("--pin", options.server.pin, "bind each thread to a CPU");
+  app.add_option("--spin-us", options.server.reactor.spin_us,
+                 "after receiving, look for more without waiting for so many microseconds");
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
   add_limits(app, options);
