@@ -3,10 +3,9 @@
 //
 // The key's bytes have no high bit, so that unmasking the same ASCII payload again and again leaves it valid
 // text.
-#include <benchmark/benchmark.h>
-
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/encoder.h>
 
@@ -39,18 +38,14 @@ void decode(benchmark::State& state, ws::Opcode opcode) {
   std::vector<std::uint8_t> bytes = frames(opcode, static_cast<std::size_t>(state.range(0)), count);
   void (*handler)(void*, ws::Opcode, MutableBytes) = handle;
   benchmark::DoNotOptimize(handler);
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::nothing, static_cast<std::int64_t>(count), [&] {
     MutableBytes in = bytes;
     for (;;) {
       const ws::Decoded decoded = decoder.next(in);
       if (decoded.event == ws::DecoderEvent::none) break;
       handler(nullptr, decoded.opcode, decoded.payload);
     }
-  }
-  const auto messages = static_cast<std::int64_t>(count) * state.iterations();
-  state.SetItemsProcessed(messages);
-  state.counters["ns/message"] = benchmark::Counter(
-      static_cast<double>(messages) * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  });
 }
 
 void BM_decode_binary(benchmark::State& state) {
@@ -60,7 +55,12 @@ void BM_decode_text(benchmark::State& state) {
   decode(state, ws::Opcode::text);
 }
 
-BENCHMARK(BM_decode_binary)->Arg(0)->Arg(1)->Arg(16)->Arg(125)->Arg(126)->Arg(1024)->Arg(4096)->Arg(65536);
-BENCHMARK(BM_decode_text)->Arg(0)->Arg(1)->Arg(16)->Arg(125)->Arg(126)->Arg(1024)->Arg(4096)->Arg(65536);
+void sizes(benchmark::internal::Benchmark* benchmark) {
+  for (const int size : {0, 1, 16, 125, 126, 127, 1024, 4096, 16384, 65535, 65536, 1 << 20})
+    benchmark->Arg(size);
+}
+
+BENCHMARK(BM_decode_binary)->Apply(sizes);
+BENCHMARK(BM_decode_text)->Apply(sizes);
 
 }  // namespace

@@ -9,13 +9,13 @@
 // uncompressed bytes per second of CPU time; `ratio` is uncompressed to compressed.
 #include <libdeflate.h>
 #include <zlib.h>
-#include <benchmark/benchmark.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/core/random.h>
 #include <levada/ws/deflate.h>
 #include <levada/ws/inflate.h>
@@ -56,19 +56,16 @@ std::vector<Buffer> messages(benchmark::State& state) {
 template <class Work>
 void run(benchmark::State& state, const std::vector<Buffer>& messages, Work work) {
   std::size_t next = 0, compressed = 0;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     compressed += work(messages[next]);
     next = next + 1 == messages.size() ? 0 : next + 1;
-  }
-  const auto bytes = static_cast<double>(state.iterations() * state.range(0));
-  state.SetItemsProcessed(state.iterations());
+  });
+  const auto bytes = static_cast<double>((state.iterations() + bench::warm_up_runs) * state.range(0));
   state.SetBytesProcessed(state.iterations() * state.range(0));
   if (compressed != 0) state.counters["ratio"] = bytes / static_cast<double>(compressed);
 }
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using bench::require;
 
 // ---- Compressing ----
 
@@ -181,7 +178,7 @@ void memory(benchmark::State& state) {
   const auto bits = static_cast<std::uint8_t>(state.range(0));
   const auto memory_level = static_cast<std::uint8_t>(state.range(1));
   std::size_t deflater_bytes = 0, inflater_bytes = 0;
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::freely, 1, [&] {
     BlockPool blocks(0);
     ws::Deflater deflater({.window_bits = bits, .takeover = true, .memory_level = memory_level}, blocks);
     ws::Inflater inflater({.window_bits = bits, .takeover = true}, blocks);
@@ -192,7 +189,7 @@ void memory(benchmark::State& state) {
     require(inflater.next(in, true).event == ws::InflateEvent::message);
     inflater.release();
     inflater_bytes = blocks.bytes_in_use() - deflater_bytes;
-  }
+  });
   state.counters["deflater_bytes"] = static_cast<double>(deflater_bytes);
   state.counters["inflater_bytes"] = static_cast<double>(inflater_bytes);
 }
@@ -227,5 +224,3 @@ const bool registered = [] {
 }();
 
 }  // namespace
-
-BENCHMARK_MAIN();

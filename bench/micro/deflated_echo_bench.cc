@@ -6,7 +6,6 @@
 //
 // A turn receives 16 different messages of a client. bytes_per_second counts uncompressed bytes per second of CPU time.
 #include <zlib.h>
-#include <benchmark/benchmark.h>
 
 #include <fcntl.h>
 #include <array>
@@ -15,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/bench/micro/take_all.h>
 #include <levada/core/random.h>
 #include <levada/ws/encoder.h>
@@ -28,9 +28,7 @@ using Buffer = std::vector<std::uint8_t>;
 constexpr std::size_t message_count = 16;
 constexpr int level = 1;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using bench::require;
 
 Buffer json(std::size_t size, std::uint64_t seed) {
   constexpr const char* names[] = {"ana", "bruno", "carla", "duarte", "elisa", "filipe", "graca", "hugo"};
@@ -61,10 +59,10 @@ std::vector<Buffer> compressed(std::size_t size) {
   return all;
 }
 
-void count(benchmark::State& state) {
-  const auto messages = static_cast<std::int64_t>(message_count) * state.iterations();
-  state.SetItemsProcessed(messages);
-  state.SetBytesProcessed(messages * state.range(0));
+template <class Work>
+void run(benchmark::State& state, Work work) {
+  bench::measure(state, bench::Allocates::nothing, message_count, work);
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(message_count) * state.range(0));
 }
 
 struct Echo {
@@ -101,13 +99,12 @@ void levada_echo(benchmark::State& state, ws::DeflateContext context) {
   require(connection->compresses());
   Buffer received = original;
   backend.input = received;
-  for (auto _ : state) {
+  run(state, [&] {
     std::copy(original.begin(), original.end(), received.begin());  // unmasking changes it
     reactor.run_once(0);
-  }
+  });
   require(service.counters().messages_sent.value() ==
-          message_count * static_cast<std::uint64_t>(state.iterations()));
-  count(state);
+          message_count * static_cast<std::uint64_t>(state.iterations() + bench::warm_up_runs));
   connection->terminate();
   backend.input = {};
   reactor.run_once(0);
@@ -121,7 +118,7 @@ void zlib_echo(benchmark::State& state, bool takeover) {
   std::vector<Buffer> messages = compressed(size);
   for (Buffer& message : messages) message.insert(message.end(), {0x00, 0x00, 0xff, 0xff});
   Buffer plain(size + 1), again(ws::Deflater::bound(size));
-  for (auto _ : state) {
+  run(state, [&] {
     for (Buffer& message : messages) {
       if (!takeover) {
         inflateReset(&in);
@@ -138,10 +135,9 @@ void zlib_echo(benchmark::State& state, bool takeover) {
       out.avail_out = static_cast<uInt>(again.size());
       require(deflate(&out, Z_SYNC_FLUSH) == Z_OK);
     }
-  }
+  });
   inflateEnd(&in);
   deflateEnd(&out);
-  count(state);
 }
 
 BENCHMARK_CAPTURE(levada_echo, shared, ws::DeflateContext::shared)->Arg(128)->Arg(1024)->Arg(16384);
@@ -150,5 +146,3 @@ BENCHMARK_CAPTURE(levada_echo, dedicated, ws::DeflateContext::dedicated)->Arg(12
 BENCHMARK_CAPTURE(zlib_echo, dedicated, true)->Arg(128)->Arg(1024)->Arg(16384);
 
 }  // namespace
-
-BENCHMARK_MAIN();

@@ -1,10 +1,9 @@
 // The whole path of an echo in user space, from received bytes to the send queue, with the kernel taken out:
 // a backend that delivers the same pipelined frames in every turn and takes all that is queued.
-#include <benchmark/benchmark.h>
-
 #include <fcntl.h>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/bench/micro/take_all.h>
 #include <levada/ws/encoder.h>
 #include <levada/ws/service.h>
@@ -37,14 +36,10 @@ void BM_echo(benchmark::State& state) {
   backend.input = received;
   ws::Service service(reactor, ws::Role::server, echo);
   ws::Connection* connection = service.adopt_upgraded(Fd(open("/dev/null", O_RDWR | O_CLOEXEC)));
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::nothing, static_cast<std::int64_t>(count), [&] {
     std::copy(original.begin(), original.end(), received.begin());
     reactor.run_once(0);
-  }
-  const auto messages = static_cast<std::int64_t>(count) * state.iterations();
-  state.SetItemsProcessed(messages);
-  state.counters["ns/message"] = benchmark::Counter(
-      static_cast<double>(messages) * 1e-9, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  });
   connection->terminate();
   backend.input = {};
   reactor.run_once(0);
@@ -54,10 +49,10 @@ void BM_lay_out(benchmark::State& state) {
   const auto size = ws::frame_size(static_cast<std::size_t>(state.range(0)), true);
   const std::vector<std::uint8_t> original(size * static_cast<std::size_t>(state.range(1)));
   std::vector<std::uint8_t> received = original;
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::nothing, state.range(1), [&] {
     std::copy(original.begin(), original.end(), received.begin());
     benchmark::ClobberMemory();
-  }
+  });
 }
 
 void workloads(benchmark::internal::Benchmark* benchmark) {

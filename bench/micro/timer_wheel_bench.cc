@@ -1,10 +1,9 @@
 // A timer wheel that holds few timers beside one that holds a million: what an operation costs must not depend on that.
 // `expire` counts everything from setting a timer to its call, with the moves from level to level in between.
-#include <benchmark/benchmark.h>
-
 #include <cstdint>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/core/random.h>
 #include <levada/net/timer_wheel.h>
 
@@ -33,32 +32,31 @@ struct Full {
 
 void move(benchmark::State& state) {
   Full full(state.range(0));
-  for ([[maybe_unused]] auto _ : state)
-    full.wheel.set(full.any(), full.wheel.now() + random_delay(full.random));
+  bench::measure(state, [&] { full.wheel.set(full.any(), full.wheel.now() + random_delay(full.random)); });
 }
 
 void cancel_and_set(benchmark::State& state) {
   Full full(state.range(0));
-  for ([[maybe_unused]] auto _ : state) {
+  bench::measure(state, [&] {
     Timer& timer = full.any();
     full.wheel.cancel(timer);
     full.wheel.set(timer, full.wheel.now() + random_delay(full.random));
-  }
+  });
 }
 
 void expire(benchmark::State& state) {
   Full full(state.range(0));
-  std::int64_t expired = 0;
-  for ([[maybe_unused]] auto _ : state) {
-    const std::int64_t wanted = expired + 1000;
+  constexpr std::int64_t batch = 1000;
+  std::int64_t expired = 0, wanted = 0;
+  bench::measure(state, bench::Allocates::nothing, batch, [&] {
+    wanted += batch;
     while (expired < wanted) {
       full.wheel.advance(full.wheel.now() + full.wheel.next_event_ms(), [&](Timer& timer) {
         expired++;
         full.wheel.set(timer, full.wheel.now() + random_delay(full.random));
       });
     }
-  }
-  state.SetItemsProcessed(expired);
+  });
 }
 
 BENCHMARK(move)->Arg(1000)->Arg(1'000'000);

@@ -1,7 +1,5 @@
 // TLS without I/O: bytes a second that a session writes and another one reads, beside AES-128-GCM alone on the same
 // bytes; and handshakes a second, both ends together. Times are of the CPU.
-#include <benchmark/benchmark.h>
-
 #include <openssl/evp.h>
 #include <algorithm>
 #include <cstdint>
@@ -10,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
 #include <levada/tests/support/certificates.h>
 #include <levada/tests/support/tls_pair.h>
 
@@ -71,13 +70,13 @@ void BM_cipher(benchmark::State& state) {
   const auto size = static_cast<std::size_t>(state.range(0));
   std::vector<std::uint8_t> plain(size, 'x'), between(size), out(size);
   Cipher cipher;
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::freely, 1, [&] {
     for (std::size_t at = 0; at < size; at += net::tls_record_bytes) {
       const std::size_t part = std::min(net::tls_record_bytes, size - at);
       cipher.round_trip(plain.data() + at, between.data() + at, out.data() + at, static_cast<int>(part));
     }
     benchmark::ClobberMemory();
-  }
+  });
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * state.range(0));
 }
 
@@ -88,13 +87,13 @@ void session(benchmark::State& state, net::TlsVersion version) {
   pair.exchange();
   test::TlsEnd& client = pair.client;
   const std::string text(static_cast<std::size_t>(state.range(0)), 'x');
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::freely, 1, [&] {  // OpenSSL does
     if (client.session->write(to_bytes(text))) std::abort();
     MutableBytes input{reinterpret_cast<std::uint8_t*>(client.records.data()), client.records.size()};
     const net::TlsRead read = pair.server.session->read(input, pair.server.memory);
     if (read.plaintext.size() != text.size()) std::abort();
     client.records.clear();
-  }
+  });
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * state.range(0));
 }
 void BM_session_1_2(benchmark::State& state) {
@@ -107,14 +106,14 @@ void BM_session_1_3(benchmark::State& state) {
 void handshakes(benchmark::State& state, bool rsa, bool resumption) {
   const Contexts contexts(rsa, resumption);
   std::int64_t resumed = 0;
-  for (auto _ : state) {
+  bench::measure(state, bench::Allocates::freely, 1, [&] {
     auto pair = std::make_unique<test::TlsPair>(*contexts.client, *contexts.server);
     pair->exchange();
     if (!pair->open()) std::abort();
     resumed += pair->client.session->resumed();
-  }
-  state.SetItemsProcessed(state.iterations());
-  state.counters["resumed"] = static_cast<double>(resumed) / static_cast<double>(state.iterations());
+  });
+  state.counters["resumed"] =
+      static_cast<double>(resumed) / static_cast<double>(state.iterations() + bench::warm_up_runs);
 }
 void BM_handshake_ecdsa(benchmark::State& state) {
   handshakes(state, false, false);

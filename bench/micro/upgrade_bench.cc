@@ -1,41 +1,24 @@
 // What an opening handshake costs the processor: parse, check and answer a browser's request, whole and in
 // parts.
-#include <levada/ws/accept_key.h>
-#include <levada/ws/handshake.h>
-#include <levada/ws/http.h>
-#include <levada/ws/router.h>
-
-#include <benchmark/benchmark.h>
-
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
+#include <levada/bench/micro/micro.h>
+#include <levada/bench/micro/samples.h>
 #include <levada/core/bytes.h>
+#include <levada/ws/accept_key.h>
+#include <levada/ws/handshake.h>
+#include <levada/ws/http.h>
+#include <levada/ws/router.h>
 
 namespace {
 
 using namespace levada;
 using namespace levada::ws;
 
-// As Chrome sends it to a server on this machine: 12 fields, 504 bytes.
-constexpr std::string_view browser_request =
-    "GET /chat/room?user=42 HTTP/1.1\r\n"
-    "Host: localhost:9001\r\n"
-    "Connection: Upgrade\r\n"
-    "Pragma: no-cache\r\n"
-    "Cache-Control: no-cache\r\n"
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 "
-    "Safari/537.36\r\n"
-    "Upgrade: websocket\r\n"
-    "Origin: http://localhost:9001\r\n"
-    "Sec-WebSocket-Version: 13\r\n"
-    "Accept-Encoding: gzip, deflate, br, zstd\r\n"
-    "Accept-Language: en-US,en;q=0.9\r\n"
-    "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n"
-    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
-    "\r\n";
+using bench::browser_request;
 
 void report_size(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(browser_request.size()));
@@ -44,14 +27,14 @@ void report_size(benchmark::State& state) {
 void upgrade(benchmark::State& state) {
   HttpRequest request;
   std::array<std::uint8_t, 1024> out;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     Bytes in = to_bytes(browser_request);
     benchmark::DoNotOptimize(in);
-    if (request.parse(in).state != ParseState::complete) return state.SkipWithError("not complete");
-    if (check_upgrade(request).kind != RequestKind::websocket) return state.SkipWithError("not a handshake");
-    if (write_accept(out, accept_request(request)) == 0) return state.SkipWithError("no room");
+    bench::require(request.parse(in).state == ParseState::complete);
+    bench::require(check_upgrade(request).kind == RequestKind::websocket);
+    bench::require(write_accept(out, accept_request(request)) != 0);
     benchmark::ClobberMemory();
-  }
+  });
   report_size(state);
 }
 BENCHMARK(upgrade);
@@ -68,25 +51,24 @@ void upgrade_by_upgrader(benchmark::State& state) {
   hooks.on_upgrade = [](void*, const HttpRequest&, Acceptance&) -> const Rejection* { return nullptr; };
   Upgrader upgrader({.subprotocols = subprotocols, .constant_block = "Server: levada\r\n", .hooks = hooks});
   std::array<std::uint8_t, 1024> out;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     Upgrader::Progress progress;
     Bytes in = to_bytes(browser_request);
     benchmark::DoNotOptimize(in);
-    if (upgrader.feed(progress, in, out).state != Upgrader::State::accepted)
-      return state.SkipWithError("refused");
+    bench::require(upgrader.feed(progress, in, out).state == Upgrader::State::accepted);
     benchmark::ClobberMemory();
-  }
+  });
   report_size(state);
 }
 BENCHMARK(upgrade_by_upgrader);
 
 void parse_request(benchmark::State& state) {
   HttpRequest request;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     Bytes in = to_bytes(browser_request);
     benchmark::DoNotOptimize(in);
     benchmark::DoNotOptimize(request.parse(in));
-  }
+  });
   report_size(state);
 }
 BENCHMARK(parse_request);
@@ -94,20 +76,20 @@ BENCHMARK(parse_request);
 void check_request(benchmark::State& state) {
   HttpRequest request;
   request.parse(to_bytes(browser_request));
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     benchmark::DoNotOptimize(request);
     benchmark::DoNotOptimize(check_upgrade(request));
-  }
+  });
 }
 BENCHMARK(check_request);
 
 void make_accept_key(benchmark::State& state, Sha1Tier tier) {
   if (!is_available(tier)) return state.SkipWithError("this processor has no such instructions");
   std::string_view key = "x3JJHMbDL1EzLkh9GBhXDw==";
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     benchmark::DoNotOptimize(key);
     benchmark::DoNotOptimize(accept_key(key, tier));
-  }
+  });
 }
 BENCHMARK_CAPTURE(make_accept_key, scalar, Sha1Tier::scalar);
 BENCHMARK_CAPTURE(make_accept_key, sha_ni, Sha1Tier::sha_ni);
@@ -116,10 +98,10 @@ void write_answer(benchmark::State& state) {
   HttpRequest request;
   request.parse(to_bytes(browser_request));
   std::array<std::uint8_t, 1024> out;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     benchmark::DoNotOptimize(write_accept(out, accept_request(request)));
     benchmark::ClobberMemory();
-  }
+  });
 }
 BENCHMARK(write_answer);
 
@@ -129,10 +111,10 @@ void match_route(benchmark::State& state) {
     table.add(pattern);
   Params params;
   std::string_view path = "/chat/7/somebody";
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     benchmark::DoNotOptimize(path);
     benchmark::DoNotOptimize(table.match(path, params));
-  }
+  });
 }
 BENCHMARK(match_route);
 

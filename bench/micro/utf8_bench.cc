@@ -1,54 +1,32 @@
 // Validation of hot texts, and unmasking with validation, beside memcpy of as many bytes. `unmask_then_feed`
 // is what `unmask_utf8` has to beat: two passes over the whole payload.
-#include <benchmark/benchmark.h>
-
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include <levada/bench/micro/micro.h>
+#include <levada/bench/micro/samples.h>
 #include <levada/ws/utf8.h>
 
 namespace {
 
 using namespace levada;
+using bench::Script;
+using bench::scripts;
 
-constexpr std::int64_t sizes[] = {0,   1,    16,   64,    125,   126,   127,    128,
-                                  256, 1024, 4096, 16384, 65535, 65536, 1 << 20};
-
-struct Script {
-  const char* name;
-  std::string_view sample;
-};
-
-constexpr Script scripts[] = {
-    {"ascii", "The levada follows the contour of the mountain, level and narrow. "},
-    {"latin1", "A água não pára: vai à serra, desce ao mar; só é preciso não a entornar. "},
-    {"cjk", "水路は山の等高線に沿って静かに流れ、何も持ち上げず、何もこぼさない。"},
-    {"emoji", "💧🏔🌊🛶🌿🐟🪨🌧"},
-};
-
-// `size` bytes of the sample over and over; what is left at the end and would cut a code point is filled with
-// ASCII.
-std::vector<std::uint8_t> text_of(const Script& script, std::size_t size) {
-  std::vector<std::uint8_t> text;
-  while (text.size() < size) text.insert(text.end(), script.sample.begin(), script.sample.end());
-  std::size_t end = size;
-  while (end > 0 && end < text.size() && (text[end] & 0xc0) == 0x80) --end;
-  text.resize(end);
-  text.resize(size, '.');
-  return text;
-}
+constexpr std::int64_t sizes[] = {0,   1,    16,   64,    125,   126,   127,     128,
+                                  256, 1024, 4096, 16384, 65535, 65536, 1 << 20, 64 << 20};
 
 template <class Work>
 void run(benchmark::State& state, const Script& script, Work work) {
-  std::vector<std::uint8_t> text = text_of(script, static_cast<std::size_t>(state.range(0)));
+  std::vector<std::uint8_t> text = bench::text_of(script, static_cast<std::size_t>(state.range(0)));
   bool good = true;
-  for (auto _ : state) {
+  bench::measure(state, [&] {
     benchmark::DoNotOptimize(text.data());
     good &= work(text);
     benchmark::ClobberMemory();
-  }
-  if (!good) state.SkipWithError("valid text was refused");
+  });
+  bench::require(good);
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * state.range(0));
 }
 
@@ -110,5 +88,3 @@ const bool registered = [] {
 }();
 
 }  // namespace
-
-BENCHMARK_MAIN();
