@@ -43,7 +43,7 @@ Decoder::Decoder(Decoder&& other) noexcept
 void Decoder::use(const DecoderOptions& options) {
   assert(idle());
   options_ = &options;
-  short_bytes_ = static_cast<std::uint8_t>(std::min<std::uint64_t>(options.max_message_bytes, 125));
+  short_bytes_ = static_cast<std::uint16_t>(std::min<std::uint64_t>(options.max_message_bytes, 0xFFFF));
 }
 
 void Decoder::reset() {

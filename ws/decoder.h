@@ -118,9 +118,9 @@ class Decoder {
   const DecoderOptions* options_ = nullptr;
   BlockPool* blocks_;
 
-  std::uint8_t short_bytes_ = 0;  // messages that decode_short() takes
-  bool at_boundary_ = true;       // no frame, no message, no delivered block: idle
-  bool in_frame_ = false;         // the header is known, payload is missing
+  std::uint16_t short_bytes_ = 0;  // the longest message that decode_short() takes
+  bool at_boundary_ = true;        // no frame, no message, no delivered block: idle
+  bool in_frame_ = false;          // the header is known, payload is missing
   bool in_message_ = false;
   bool compressed_ = false;  // the message
   bool delivered_ = false;   // block_ was handed out by the last call
@@ -138,27 +138,33 @@ class Decoder {
   std::array<std::uint8_t, max_control_bytes> control_{};
 };
 
-// The case that matters: a whole message of at most 125 bytes, within the limit, in one frame, at the front
-// of the input.
+// The case that matters: a whole message of less than 64 KiB, within the limit, in one frame, at the front of the
+// input.
 inline bool Decoder::decode_short(MutableBytes& in, Decoded& decoded) {
   if (in.size() < 2) return false;
   std::uint8_t* at = in.data();
   const unsigned opcode = at[0] ^ 0x80u;  // FIN set, RSV clear, else it is above 15
   const bool masked = options_->role == Role::server;
-  const unsigned length = at[1] ^ (masked ? 0x80u : 0u);  // the mask bit as it has to be, else above 127
-  const std::size_t header = masked ? 6 : 2;
+  std::size_t length = at[1] ^ (masked ? 0x80u : 0u);  // the mask bit as it has to be, else above 127
+  std::size_t header = masked ? 6 : 2;
+  if (length >= 126) {
+    if (length > 126 || in.size() < 4) return false;
+    length = detail::from_big_endian(detail::load<std::uint16_t>(at + 2));
+    if (length < 126) return false;  // not the shortest form
+    header += 2;
+  }
   if ((opcode != 1 && opcode != 2) || length > short_bytes_ || in.size() < header + length) return false;
   const MutableBytes payload{at + header, length};
   const bool text = opcode == 1 && options_->check_utf8;
   if (text) {
     Utf8Validator utf8;
-    const MaskKey key = masked ? detail::load<std::uint32_t>(at + 2) : 0;
+    const MaskKey key = masked ? detail::load<std::uint32_t>(at + header - 4) : 0;
     if (!unmask_utf8(payload, key, 0, utf8) || !utf8.complete()) {
       decoded = fail(FrameError::bad_text);
       return true;
     }
   } else if (masked) {
-    mask_in_place(payload, detail::load<std::uint32_t>(at + 2));
+    mask_in_place(payload, detail::load<std::uint32_t>(at + header - 4));
   }
   in = in.subspan(header + length);
   decoded.event = options_->streaming ? DecoderEvent::fragment : DecoderEvent::message;
