@@ -30,9 +30,8 @@
 #include <levada/ws/service.h>
 #include <levada/ws/utf8.h>
 
-// What callgrind collects. Not inlined, not cloned, and known by this name.
-extern "C" [[gnu::noinline, gnu::noclone]] void levada_gate_measured(void (*work)(void*), void* context,
-                                                                     int times) {
+// What callgrind collects. Not inlined, and known by this name, with a suffix if the compiler clones it.
+extern "C" [[gnu::noinline]] void levada_gate_measured(void (*work)(void*), void* context, int times) {
   for (int i = 0; i < times; i++) work(context);
 }
 

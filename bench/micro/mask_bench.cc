@@ -79,7 +79,7 @@ void unaligned(benchmark::State& state) {
     ws::mask_in_place(payloads.next(), key, static_cast<std::size_t>(state.range(1)));
     benchmark::ClobberMemory();
   });
-  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * size));
+  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(size));
 }
 BENCHMARK(unaligned)->ArgsProduct({benchmark::CreateDenseRange(0, 15, 1),
                                    benchmark::CreateDenseRange(0, 3, 1)});
