@@ -24,7 +24,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from gate import Failure
+from verified_echo import Failure
 
 SERVER_CPU, CLIENT_CPU = 0, 1
 
