@@ -66,7 +66,8 @@ void Link::feed(std::string_view bytes) {
     Said& said = said_.front();
     const std::size_t size = std::min(said.bytes, bytes.size());
     said.bytes -= size;
-    const std::string_view piece = said.same ? bytes.substr(0, size) : said.bytes == 0 ? said.plain : "";
+    const std::string_view plain = said.bytes == 0 ? std::string_view(said.plain) : std::string_view();
+    const std::string_view piece = said.same ? bytes.substr(0, size) : plain;
     for (const char byte : piece) {
       if (!wire_.feed(static_cast<unsigned char>(byte))) break;
     }
@@ -317,15 +318,16 @@ void Link::closed_by_peer(const CloseInfo& info) {
 
 void Link::closed_at_a_limit(const CloseInfo& info, std::uint64_t now_ms) {
   const bool budget = info.error.code == Errc::over_budget;
+  const bool unseen = gone || peer.failed();  // how much of what was written has been received
   const CloseCode code = budget ? CloseCode::try_again_later : CloseCode::policy_violation;
   require(info.code == code, "a limit has its close code", levada::ws::number(info.code));
   if (budget) {
     require(may_be_refused || may_be_shed, "the budget ends connections only when its policy says so");
     lossy_ = lossy_ || may_be_shed;
   } else if (info.reason == "message_timeout") {
-    require(open_.message_is_late(now_ms), "a message's timeout is not early");
+    require(unseen || open_.message_is_late(now_ms), "a message's timeout is not early");
   } else {
-    require(open_.message_is_slow(now_ms), "a message is only too slow when it is", 0);
+    require(unseen || open_.message_is_slow(now_ms), "a message is only too slow when it is");
   }
   if (close_queued_) return;
   queued(Opcode::close, close_payload(levada::ws::number(code)));
@@ -406,7 +408,9 @@ void Link::check(std::uint64_t now_ms) {
   if (!over_) {
     over_ = true;
     journal_.note("over", number);
-    lossy_ = lossy_ || terminated || gone || peer.failed() || clocks_.may_give_up(nullptr, now_ms);
+    // The budget sheds connections that are closing, too, and nobody is told.
+    lossy_ =
+        lossy_ || terminated || gone || may_be_shed || peer.failed() || clocks_.may_give_up(nullptr, now_ms);
     require(opened_ == closed_, "every on_open has an on_close when the connection is gone");
   }
   finish();

@@ -212,9 +212,12 @@ void Simulator::say_close(Link& link) {
 void Simulator::say_wrong(Link& link) {
   count("protocol error by the peer");
   const std::string_view some = payload(choices_, 1 + choices_.below(100), Content::letters);
-  switch (choices_.below(9)) {
+  // What a compressing peer says at random may be a compressed message.
+  const std::uint64_t kind = choices_.below(link.compresses() ? 8 : 9);
+  const auto rsv = 1 + static_cast<unsigned>(choices_.below(7));
+  switch (kind) {
     case 0:
-      return link.say(frame(link, 1, some, {.rsv = 1 + static_cast<unsigned>(choices_.below(7))}));
+      return link.say(frame(link, 1, some, {.rsv = link.compresses() && rsv == 4 ? 3 : rsv}));
     case 1:
       return link.say(frame(link, 3, some));
     case 2:

@@ -212,8 +212,11 @@ void Simulator::rest() {
     link->connection()->resume();
     link->notice(*link->connection(), turn_ms());
   }
+  // A message that is being inflated shows nothing before its last slice.
+  const DeflateOptions& deflate = message_service_->options().deflate;
+  const auto slices = static_cast<int>(deflate.enabled ? 100'000 / deflate.slice_bytes : 0);
   int quiet = 0;
-  for (int turns = 0; quiet < 4 && !journal_.broken(); turns++) {
+  for (int turns = 0; quiet < 4 + slices && !journal_.broken(); turns++) {
     if (!journal_.require(turns < patience, "everything comes to rest")) break;
     const std::uint64_t before_turn = journal_.count();
     for (Link* link : live_) {

@@ -200,10 +200,11 @@ SendStatus Simulator::send(Link& link, Connection& connection, const Sending& wh
   const bool exact = !link.compresses() || is_control(what.opcode) || what.prepared;
   journal_.require(exact ? size == most : size <= most, "buffered() grows by the frame", link.number,
                    static_cast<std::int64_t>(size));
-  // Its length says whether it was compressed: then later ones may refer to it.
-  const bool kept =
-      link.own_takeover && !exact && what.payload.size() >= connection.service().options().deflate.min_bytes;
-  link.queued(what.opcode, what.payload, what.fin, size, what.whole && !is_control(what.opcode) && !kept);
+  // Later messages may refer to one that was compressed. A piece that is all of its message is one like any other.
+  const bool compressed =
+      !exact && (!what.whole || what.payload.size() >= connection.service().options().deflate.min_bytes);
+  const bool message = what.fin && !is_control(what.opcode) && what.opcode != Opcode::continuation;
+  link.queued(what.opcode, what.payload, what.fin, size, message && !(compressed && link.own_takeover));
   return status;
 }
 
