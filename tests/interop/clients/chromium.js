@@ -1,7 +1,8 @@
-// Headless Chromium against an echo server: chromium.js URL [--no-page]. CHROMIUM names the program.
+// Headless Chromium against an echo server: chromium.js [--no-page | --deflate [--fast]] URL. CHROMIUM names the program.
 // Drives the browser through its debugging pipe: file descriptors 3 and 4, JSON messages that end in NUL. First the
 // tests of chromium_page.html, served from here, then the server's own page at / (--no-page leaves that out, for
-// servers that have none): it must open a WebSocket to its server and show a number of round trips.
+// servers that have none): it must open a WebSocket to its server and show a number of round trips. With --deflate only
+// the tests of deflate_page.html, against deflate_server.cc; --fast: some of them.
 'use strict';
 const { spawn } = require('child_process');
 const fs = require('fs');
@@ -10,7 +11,9 @@ const os = require('os');
 const path = require('path');
 
 const url = process.argv.slice(2).find((argument) => !argument.startsWith('--'));
-const wantsPage = !process.argv.includes('--no-page');
+const deflate = process.argv.includes('--deflate');
+const fast = process.argv.includes('--fast');
+const wantsPage = !deflate && !process.argv.includes('--no-page');
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-dev-shm-usage',
   '--disable-background-networking', '--disable-component-update', '--disable-sync', '--remote-debugging-pipe'];
 let passed = 0;
@@ -88,10 +91,11 @@ async function poll(question, seconds) {
 }
 
 async function runTestPage(browser) {
-  const html = fs.readFileSync(path.join(__dirname, 'chromium_page.html'));
+  const html = fs.readFileSync(path.join(__dirname, deflate ? 'deflate_page.html' : 'chromium_page.html'));
   const server = http.createServer((_, response) => response.setHeader('content-type', 'text/html').end(html));
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const evaluate = await browser.page(`http://127.0.0.1:${server.address().port}/?url=${encodeURIComponent(url)}`, false);
+  const query = `url=${encodeURIComponent(url)}${fast ? '&fast' : ''}`;
+  const evaluate = await browser.page(`http://127.0.0.1:${server.address().port}/?${query}`, false);
   await poll(() => evaluate('typeof results !== "undefined"'), 30);
   for (const [name, problem] of await evaluate('results')) report(name, problem);
   server.closeAllConnections();
@@ -122,7 +126,7 @@ async function runServersPage(browser) {
 async function main() {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'chromium-'));
   const browser = new Browser(profile);
-  const guard = setTimeout(() => browser.process.kill('SIGKILL'), 300000);
+  const guard = setTimeout(() => browser.process.kill('SIGKILL'), deflate && !fast ? 3600000 : 300000);
   try {
     await runTestPage(browser);
     if (wantsPage) await runServersPage(browser);

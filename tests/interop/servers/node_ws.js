@@ -1,4 +1,4 @@
-// An echo server made of npm's ws, for checking_client.cc, which says what its paths do. Prints its URL first; ends on
+// An echo server made of npm's ws, for checking_client.cc and deflate_client.cc, which say what its paths do. Prints its URL first; ends on
 // SIGTERM. With two arguments, certificate and key, it speaks TLS.
 'use strict';
 const fs = require('fs');
@@ -16,9 +16,9 @@ const server = new WebSocketServer({
 });
 
 // Cut in bytes: a fragment may end inside a character.
-function sendFragments(socket, data, binary) {
-  for (let at = 0; at < data.length; at += 1000) {
-    socket.send(data.subarray(at, at + 1000), { binary, fin: at + 1000 >= data.length });
+function sendFragments(socket, data, binary, size) {
+  for (let at = 0; at < data.length; at += size) {
+    socket.send(data.subarray(at, at + size), { binary, fin: at + size >= data.length });
   }
 }
 
@@ -30,7 +30,9 @@ server.on('connection', (socket, request) => {
     socket.ping('are you there');
   }
   socket.on('message', (data, binary) => {
-    if (verb === 'fragments') sendFragments(socket, data, binary); else socket.send(data, { binary });
+    if (verb === 'fragments') sendFragments(socket, data, binary, 1000);
+    else if (verb === 'thirds') sendFragments(socket, data, binary, Math.ceil(data.length / 3));
+    else socket.send(data, { binary });
   });
 });
 listener.listen(0, '127.0.0.1',

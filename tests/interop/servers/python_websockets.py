@@ -1,5 +1,5 @@
-"""An echo server made of Python's `websockets`, for checking_client.cc, which says what its paths do. Prints its URL
-first; ends on SIGTERM. With two arguments, certificate and key, it speaks TLS."""
+"""An echo server made of Python's `websockets`, for checking_client.cc and deflate_client.cc, which say
+what its paths do. Prints its URL first; ends on SIGTERM. With two arguments, certificate and key, it speaks TLS."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,9 @@ async def serve_one(socket):
         await socket.send("pong")
     with contextlib.suppress(ConnectionClosed):  # with another code than 1000
         async for message in socket:
-            if verb == "fragments":
-                message = [message[at : at + 1000] for at in range(0, len(message), 1000)]
+            size = {"fragments": 1000, "thirds": -(-len(message) // 3)}.get(verb)
+            if size:
+                message = [message[at : at + size] for at in range(0, len(message), size)]
             await socket.send(message)
 
 
