@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 
 namespace levada {
 namespace {
@@ -77,23 +78,57 @@ void BlockPool::bind_to_current_thread() {
   thread_.store(current_thread(), std::memory_order_relaxed);
 }
 
+std::size_t BlockPool::capacity_for(std::size_t bytes) {
+  assert(bytes <= max_block_bytes);
+  return std::bit_ceil(std::max(bytes, min_block_bytes + slack_bytes) - slack_bytes) + slack_bytes;
+}
+
 Block* BlockPool::allocate(std::size_t bytes) {
   assert(thread_.load(std::memory_order_relaxed) == current_thread());
-  assert(bytes <= max_block_bytes);
   if (returned_.load(std::memory_order_relaxed) != nullptr) collect_returned();
-  const std::size_t wanted = std::max(bytes, min_block_bytes + slack_bytes) - slack_bytes;
-  const std::size_t capacity = std::bit_ceil(wanted) + slack_bytes;
-  Block*& head = free_[class_of(capacity)];
-  Block* block = head;
-  if (block != nullptr) {
-    head = block->next_;
-    bytes_retained_ -= capacity;
-  } else {
-    block = create(capacity);
-  }
+  const std::size_t capacity = capacity_for(bytes);
+  const std::size_t size_class = class_of(capacity);
+  if (Block* block = take_free(size_class, size_class + 1)) return block;
   blocks_in_use_++;
   bytes_in_use_ += capacity;
-  return block;
+  return create(capacity);
+}
+
+// A free block of the smallest of these classes that has one, or nullptr.
+Block* BlockPool::take_free(std::size_t from_class, std::size_t end_class) {
+  for (std::size_t size_class = from_class; size_class < end_class; size_class++) {
+    Block* const block = free_[size_class];
+    if (block == nullptr) continue;
+    free_[size_class] = block->next_;
+    bytes_retained_ -= block->capacity_;
+    blocks_in_use_++;
+    bytes_in_use_ += block->capacity_;
+    return block;
+  }
+  return nullptr;
+}
+
+Block* BlockPool::grow(Block* block, std::size_t used, std::size_t bytes) {
+  assert(block->pool_ == this && block->references() == 1 && used <= block->capacity_);
+  if (returned_.load(std::memory_order_relaxed) != nullptr) collect_returned();
+  const std::size_t capacity = capacity_for(bytes);
+  Block* larger = take_free(class_of(capacity), class_count);
+  if (larger == nullptr && remap(*block, capacity)) return block;
+  if (larger == nullptr) larger = allocate(bytes);
+  std::memcpy(larger->data_, block->data_, used);
+  block->drop_reference();
+  return larger;
+}
+
+// Makes a mapped block larger. False for one of malloc's.
+bool BlockPool::remap(Block& block, std::size_t capacity) {
+  if (block.capacity_ < map_from_bytes) return false;
+  void* const memory = mremap(block.data_, block.capacity_, capacity, MREMAP_MAYMOVE);
+  if (memory == MAP_FAILED) std::abort();  // as std::bad_alloc would
+  bytes_in_use_ += capacity - block.capacity_;
+  block.data_ = static_cast<std::uint8_t*>(memory);
+  block.capacity_ = capacity;
+  return true;
 }
 
 Block* BlockPool::create(std::size_t capacity) {

@@ -125,6 +125,11 @@ class BlockPool {
   // A block of at least `bytes`, with one reference that the caller owns. Contents are unspecified.
   Block* allocate(std::size_t bytes);
 
+  // A block of at least `bytes` that begins with the first `used` bytes of `block`, whose only reference it takes over.
+  // They are copied to a free block if one is large enough; else a large block is mapped anew where it is, so that
+  // nothing is resident twice, and a small one is copied.
+  Block* grow(Block* block, std::size_t used, std::size_t bytes);
+
   // The pool's thread is the one that constructed it; a reactor that moves to its own thread says so here.
   void bind_to_current_thread();
 
@@ -142,6 +147,9 @@ class BlockPool {
   friend class Block;
   static constexpr std::size_t class_count = 32;
 
+  static std::size_t capacity_for(std::size_t bytes);
+  Block* take_free(std::size_t from_class, std::size_t end_class);
+  bool remap(Block& block, std::size_t capacity);
   void take_back(Block* block);
   void recycle(Block* block);
   void destroy(Block* block);

@@ -54,6 +54,44 @@ TEST_CASE("freed memory is kept only up to the bound") {
   CHECK(pool.bytes_retained() == 3 * each);
 }
 
+TEST_CASE("a block that grows keeps its bytes, and is not resident twice where it was mapped") {
+  for (const std::size_t size : {std::size_t{1000}, std::size_t{100'000}}) {
+    BlockPool pool(1 << 20);
+    Block* block = pool.allocate(size);
+    std::memset(block->data(), 7, size);
+    for (const std::size_t larger : {4 * size, 30 * size}) {
+      block = pool.grow(block, size, larger);
+      REQUIRE(block->capacity() >= larger);
+      CHECK(block->data()[0] == 7);
+      CHECK(block->data()[size - 1] == 7);
+      std::memset(block->data(), 7, larger);
+      CHECK(pool.blocks_in_use() == 1);
+      CHECK(pool.bytes_in_use() == block->capacity());
+      if (size == 100'000) CHECK(pool.bytes_retained() == 0);  // nothing was left behind
+    }
+    block->drop_reference();
+    CHECK(pool.blocks_in_use() == 0);
+    CHECK(pool.bytes_in_use() == 0);
+  }
+}
+
+TEST_CASE("a block grows into a free one that is large enough before more is mapped") {
+  BlockPool pool(64 << 20);
+  Block* const large = pool.allocate(8 << 20);
+  const std::size_t capacity = large->capacity();
+  large->drop_reference();
+  Block* block = pool.allocate(100'000);
+  const std::size_t first = block->capacity();
+  std::memset(block->data(), 9, 100'000);
+  block = pool.grow(block, 100'000, 400'000);
+  CHECK(block == large);
+  CHECK(block->data()[99'999] == 9);
+  CHECK(pool.bytes_in_use() == capacity);
+  CHECK(pool.bytes_retained() == first);
+  block->drop_reference();
+  CHECK(pool.bytes_retained() == first + capacity);
+}
+
 TEST_CASE("a block returns when the last of its references goes") {
   BlockPool pool(1 << 20);
   Block* block = pool.allocate(100);
