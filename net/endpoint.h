@@ -92,6 +92,7 @@ class Endpoint : private Timer {
   bool ended_ : 1 = false;         // on_end() was called
   bool direct_ : 1 = false;        // receive into receive_target()
   bool expect_large_ : 1 = false;  // received directly before: ask for a header first
+  bool little_ : 1 = false;        // receive_little() was called
   bool secured_ : 1 = false;       // a stream with a TlsLayer
 };
 

@@ -176,7 +176,11 @@ bool EpollBackend::receive_once(Stream& stream) {
   Owner* memory = buffer_;
   MutableBytes room{buffer_->data() + used_, buffer_bytes_ - used_};
   const bool direct = stream.direct_;
-  if (direct) room = stream.receive_target().bytes;
+  if (direct) {
+    room = stream.receive_target().bytes;
+  } else if (stream.little_) {
+    room = room.first(Stream::little_receive_bytes);
+  }
   const ssize_t got = recv(stream.fd_, room.data(), room.size(), MSG_DONTWAIT);
   if (got > 0) {
     const auto size = static_cast<std::size_t>(got);

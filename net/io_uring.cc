@@ -208,6 +208,8 @@ void IoUringBackend::arm_receive(Stream& stream) {
   if (stream.expect_large_) {
     io_uring_prep_recv(request, stream.fd_, nullptr, header_receive_bytes, 0);
     request->ioprio |= IORING_RECVSEND_POLL_FIRST;  // the last message was taken whole: nothing is there yet
+  } else if (stream.little_) {
+    io_uring_prep_recv(request, stream.fd_, nullptr, Stream::little_receive_bytes, 0);
   } else {
     io_uring_prep_recv_multishot(request, stream.fd_, nullptr, 0, 0);
   }

@@ -145,6 +145,12 @@ void Stream::receive_directly(bool on) {
   reactor().backend().set_direct(*this);
 }
 
+void Stream::receive_little() {
+  if (closed_ || little_) return;
+  little_ = true;
+  if (!paused_) reactor().backend().pause(*this);  // what is armed begins anew
+}
+
 // ---- Reactor ----
 
 Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) {

@@ -104,6 +104,11 @@ class Stream : public Endpoint {
   // that the kernel had handed over before still come through on_receive() in turn memory.
   void receive_directly(bool on);
 
+  // At most little_receive_bytes come in one on_receive() and then, if that pauses, nothing more: for what may have to be
+  // copied and kept. Holds as soon as what the kernel had handed over before has come.
+  void receive_little();
+  static constexpr std::size_t little_receive_bytes = 32 * 1024;
+
  private:
   friend class Reactor;
   friend class Backend;
