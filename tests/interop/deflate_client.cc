@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <utility>
 
 #include <levada/core/random.h>
 #include <levada/tests/interop/support.h>
@@ -16,9 +17,9 @@
 namespace levada::interop {
 namespace {
 
-constexpr unsigned size_count = 14;  // 16 bytes to 128 KiB, in powers of two
-constexpr unsigned in_flight = 8;    // messages on their way
-constexpr auto patience = std::chrono::seconds(300);
+constexpr unsigned size_count = 14;                   // 16 bytes to 128 KiB, in powers of two
+constexpr unsigned in_flight = 8;                     // messages on their way
+constexpr auto patience = std::chrono::seconds(120);  // for a message
 
 struct Message {
   ws::Opcode opcode = ws::Opcode::text;
@@ -75,6 +76,8 @@ class Echoing {
     done = true;
   }
 
+  unsigned came_back() const { return number_; }
+
   bool done = false;
   std::string problem;
 
@@ -110,8 +113,13 @@ std::string run_one(std::string_view backend, const Server& server, const char* 
   Echoing handler(first, end, 100u * deflate.window_bits + deflate.peer_window_bits);
   ws::Service service(*reactor, ws::Role::client, handler, {.deflate = deflate});
   server.dial(service, path);
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!handler.done && std::chrono::steady_clock::now() < deadline) reactor->run_once(100);
+  auto since = std::chrono::steady_clock::now();
+  for (unsigned seen = first; !handler.done && std::chrono::steady_clock::now() < since + patience;) {
+    reactor->run_once(100);
+    if (handler.came_back() == seen) continue;
+    seen = handler.came_back();
+    since = std::chrono::steady_clock::now();
+  }
   std::string problem = handler.done ? handler.problem : "it took too long";
   reactor.reset();
   return problem;

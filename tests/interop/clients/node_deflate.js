@@ -42,7 +42,7 @@ function run([serverBits, clientBits, serverReset, clientReset], count) {
       },
     });
     const fail = (why) => { reject(new Error(why)); socket.terminate(); };
-    const timer = setTimeout(() => fail('timeout'), 300000);
+    const timer = setTimeout(() => fail('timeout'), 120000);
     let number = 0;
     let sent = 0;
     const wanted = [];
@@ -63,6 +63,7 @@ function run([serverBits, clientBits, serverReset, clientReset], count) {
       for (let i = 0; i < inFlight; ++i) next();
     });
     socket.on('message', (data, isBinary) => {
+      timer.refresh();
       const expected = wanted.shift();
       if (isBinary !== Buffer.isBuffer(expected) || !data.equals(Buffer.from(expected))) return fail(`message ${number} differs`);
       if (++number === count) socket.close(1000); else next();
