@@ -13,7 +13,6 @@ void Compression::clear() {
   assert(own_.empty());
   deflaters_ = {};
   free_inflaters_.clear();
-  shared_inflaters_.clear();
 }
 
 Deflater& Compression::deflater(SlotId connection, const DeflateState& state, bool fragments) {
@@ -36,7 +35,9 @@ Deflater& Compression::deflater(SlotId connection, const DeflateState& state, bo
 
 void Compression::end_fragments(SlotId connection, const DeflateState& state) {
   if (state.own_takeover()) return;
-  deflaters(state).fragments.push_back(std::move(own_[connection.packed()].fragments));
+  std::unique_ptr<Deflater> deflater = std::move(own_[connection.packed()].fragments);
+  auto& free = deflaters(state).fragments;
+  if (keeps(free, *deflater)) free.push_back(std::move(deflater));
 }
 
 Inflater& Compression::take_inflater(SlotId connection, const DeflateState& state) {
@@ -49,20 +50,18 @@ Inflater& Compression::take_inflater(SlotId connection, const DeflateState& stat
     return *own.inflater;
   }
   if (free_inflaters_.empty()) {
-    shared_inflaters_.push_back(
-        std::make_unique<Inflater>(inflater_options(options_, {}, max_message_bytes_, streaming_), blocks_));
-    free_inflaters_.reserve(shared_inflaters_.size());
-    return *shared_inflaters_.back();
+    return *new Inflater(inflater_options(options_, {}, max_message_bytes_, streaming_), blocks_);
   }
-  Inflater* inflater = free_inflaters_.back();
+  Inflater* inflater = free_inflaters_.back().release();
   free_inflaters_.pop_back();
   return *inflater;
 }
 
 void Compression::give_inflater(Inflater& inflater) {
   if (inflater.options().takeover) return;
-  inflater.reset();
-  free_inflaters_.push_back(&inflater);
+  std::unique_ptr<Inflater> given(&inflater);
+  given->reset();
+  if (keeps(free_inflaters_, *given)) free_inflaters_.push_back(std::move(given));
 }
 
 }  // namespace levada::ws

@@ -8,6 +8,7 @@
 // The reactor's thread only.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -49,6 +50,10 @@ class DeflateState {
 
 class Compression {
  public:
+  // What contexts that wait for a message may hold, those of each kind and window: some hundred inflaters, 15 of the
+  // largest deflaters. More messages at once than that is rare, and costs an allocation each.
+  static constexpr std::size_t max_free_bytes = std::size_t{4} << 20;
+
   // `blocks` must outlive it.
   Compression(const DeflateOptions& options, std::uint64_t max_message_bytes, bool streaming,
               BlockPool& blocks)
@@ -74,7 +79,25 @@ class Compression {
   Inflater& take_inflater(SlotId connection, const DeflateState& state);
   void give_inflater(Inflater& inflater);
 
+  // What a connection may inflate now. A message that did not fit its first slice goes on with a quarter of one in each
+  // turn, which all those connections share: many bombs take no more of a turn than one, and not most of it.
+  std::size_t slice_bytes() const {
+    if (in_slices_ == 0) return options_.slice_bytes;
+    return std::min(options_.slice_bytes,
+                    std::max(options_.slice_bytes / (4 * in_slices_), least_slice_bytes));
+  }
+  void begin_slices() { in_slices_++; }
+  void end_slices() { in_slices_--; }
+
  private:
+  // Whether one more of them is kept. What libdeflate has beside the pool is counted as 16 KiB.
+  template <class Context>
+  static bool keeps(const std::vector<std::unique_ptr<Context>>& free, const Context& context) {
+    return (free.size() + 1) * std::max(context.memory_bytes(), std::size_t{16} << 10) <= max_free_bytes;
+  }
+
+  static constexpr std::size_t least_slice_bytes = 2048;
+
   struct Own {
     DeflateAgreement agreement;
     std::unique_ptr<Deflater> deflater;
@@ -96,9 +119,9 @@ class Compression {
   }
 
   std::array<Deflaters, max_window_bits - min_window_bits + 1> deflaters_;  // by window
-  std::vector<std::unique_ptr<Inflater>> shared_inflaters_;
-  std::vector<Inflater*> free_inflaters_;
-  std::unordered_map<std::uint64_t, Own> own_;  // by SlotId::packed()
+  std::vector<std::unique_ptr<Inflater>> free_inflaters_;  // those in use belong to who took them
+  std::size_t in_slices_ = 0;                              // connections
+  std::unordered_map<std::uint64_t, Own> own_;             // by SlotId::packed()
 };
 
 }  // namespace levada::ws

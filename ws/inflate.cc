@@ -79,13 +79,13 @@ void Inflater::begin() {
   compressed_bytes_ = inflated_bytes_ = 0;
 }
 
-Inflated Inflater::next(Bytes& in, bool last) {
+Inflated Inflater::next(Bytes& in, bool last, std::size_t most_bytes) {
   release();
   const bool begins = !in_message_;
   if (begins) begin();
   if (in.empty() && compressed_bytes_ == 0) return finish_call(0, last ? Step::done : Step::input_used);
   const std::size_t from = filled_;
-  const std::size_t until = from + options_.slice_bytes;
+  const std::size_t until = from + std::min(options_.slice_bytes, most_bytes);
   const bool alone = begins && last && !options_.takeover && !options_.streaming;
   if (alone && inflate_whole(in, until)) return finish_call(from, Step::done);
   Step step = Step::room_used;
@@ -226,7 +226,8 @@ MutableBytes Inflater::room(std::size_t in_bytes, std::size_t until) {
   if (filled_ == until) return {};
   if (block_ == nullptr) {
     const std::size_t guess = std::bit_ceil(std::min(8 * in_bytes, max_first_bytes));
-    allocate(options_.streaming ? fragment_bytes : std::max(guess, min_first_bytes));
+    const std::size_t first = options_.streaming ? fragment_bytes : std::max(guess, min_first_bytes);
+    block_ = blocks_->allocate(block_for(first));
   } else if (filled_ == block_bytes()) {
     if (options_.streaming) return {};
     grow();
@@ -237,19 +238,16 @@ MutableBytes Inflater::room(std::size_t in_bytes, std::size_t until) {
   return {first_byte() + filled_, size};
 }
 
-// A block for `bytes`, or for the whole limit where the next larger one would be copied with more than that
-// written to.
-void Inflater::allocate(std::size_t bytes) {
+// The size of a block for `bytes`, or for the whole limit where the next larger one would be beyond it.
+std::size_t Inflater::block_for(std::size_t bytes) const {
   const std::uint64_t most = options_.max_message_bytes + 1;
   if (std::uint64_t{2} * bytes > most && !options_.streaming) bytes = static_cast<std::size_t>(most);
-  block_ = blocks_->allocate(headroom_bytes + bytes);
+  return headroom_bytes + bytes;
 }
 
 void Inflater::grow() {
-  Block* const full = block_;
-  allocate(4 * std::bit_floor(block_bytes()));
-  std::memcpy(first_byte(), full->data() + headroom_bytes, filled_);
-  full->drop_reference();
+  const std::size_t size = block_for(4 * std::bit_floor(block_bytes()));
+  block_ = blocks_->grow(block_, headroom_bytes + filled_, size);
 }
 
 }  // namespace levada::ws

@@ -19,8 +19,8 @@
 //
 // Limits, for a compressed message may be a bomb: a call inflates at most slice_bytes; a message of more than
 // max_message_bytes is an error as soon as its first byte too many comes out; the memory written to stays below
-// that limit and 64 KiB, window and all. A block that grows is copied into one four times as large, or the last
-// of the full size, of which the kernel makes resident what is written to.
+// that limit and 64 KiB, window and all. A block that is full grows to four times its size, or to the full size, of
+// which the kernel makes resident what is written to (BlockPool::grow()).
 //
 // What is taken, strictly by the RFC: blocks of any type, final ones too, in any order, the next beginning at a
 // byte's boundary behind a final one. When the 4 bytes 00 00 ff ff have been put behind the message it must end
@@ -102,10 +102,10 @@ class Inflater {
 
   const InflaterOptions& options() const { return options_; }
 
-  // Inflates from the front of `in`, which is not changed but for being shortened. `last` tells that the message
-  // ends with `in`. After `error` only reset() may be called. Errors: bad_deflate (1007), message_too_big and
-  // inflates_too_much (1009).
-  Inflated next(Bytes& in, bool last);
+  // Inflates from the front of `in`, which is not changed but for being shortened, and no more than `most_bytes` where
+  // that is less than slice_bytes. `last` tells that the message ends with `in`. After `error` only reset() may be
+  // called. Errors: bad_deflate (1007), message_too_big and inflates_too_much (1009).
+  Inflated next(Bytes& in, bool last, std::size_t most_bytes = ~std::size_t{0});
 
   // Lets go of what was delivered: an Inflater between messages then holds its window only.
   void release();
@@ -141,7 +141,7 @@ class Inflater {
   std::uint8_t* first_byte() const;
   std::size_t block_bytes() const;
   MutableBytes room(std::size_t in_bytes, std::size_t until);
-  void allocate(std::size_t bytes);
+  std::size_t block_for(std::size_t bytes) const;
   void grow();
 
   InflaterOptions options_;

@@ -34,7 +34,7 @@ bool Connection::receive_compressed(const Decoded& piece, MutableBytes behind) {
   Bytes in = piece.payload;
   const bool more = inflate(in);
   if (closed() || phase_ == Phase::closed) return false;
-  if (!more && (behind.empty() || own.inflated < service_->options_.deflate.slice_bytes)) return true;
+  if (!more && (behind.empty() || own.inflated < service_->compression_.slice_bytes())) return true;
   keep_slices(piece.payload.last(in.size()), behind);
   return false;
 }
@@ -42,10 +42,10 @@ bool Connection::receive_compressed(const Decoded& piece, MutableBytes behind) {
 // Inflates until the slice is used up. Returns whether there is more to be inflated.
 bool Connection::inflate(Bytes& in) {
   Inflater& inflater = *pending_->inflater;
-  const std::size_t slice_bytes = service_->options_.deflate.slice_bytes;
+  const std::size_t slice_bytes = service_->compression_.slice_bytes();
   const bool text = pending_->opcode == Opcode::text && service_->options_.check_utf8;
   for (;;) {
-    const Inflated out = inflater.next(in, pending_->last_piece);
+    const Inflated out = inflater.next(in, pending_->last_piece, slice_bytes);
     pending_->inflated += out.fresh.size();
     if (out.event == InflateEvent::error) {
       fail(out.error);
@@ -89,6 +89,7 @@ void Connection::keep_slices(Bytes piece, Bytes behind) {
   own.parsed_bytes = 0;
   own.inflating = piece.size();
   own.in_slices = true;
+  service_->compression_.begin_slices();
   stop_reading();
   inflate_next_turn();
 }
@@ -128,6 +129,7 @@ void Connection::inflate_on() {
 void Connection::leave_slices() {
   Pending& own = *pending_;
   own.in_slices = false;
+  service_->compression_.end_slices();
   Block* const input = std::exchange(own.input, nullptr);
   const std::size_t done = std::exchange(own.parsed_bytes, 0);
   const std::size_t size = std::exchange(own.input_bytes, 0) - done;

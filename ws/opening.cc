@@ -200,6 +200,7 @@ void Connection::agree_on_deflate(const DeflateNegotiation& negotiation) {
   if (negotiation.outcome != DeflateOutcome::agreed) return;
   deflate_ = DeflateState(negotiation.agreement);
   service_->compression_.add(id(), negotiation.agreement);
+  receive_little();  // the rest of a message that is inflated in slices is copied
 }
 
 void Connection::remember_subprotocol(std::string_view name) {

@@ -87,3 +87,36 @@ TEST_CASE(
     }
   }
 }
+
+TEST_CASE("an idle connection with shared contexts holds nothing that one without compression does not") {
+  constexpr std::size_t count = 500;
+  const auto held = [] { return levada::test::allocations() - levada::test::releases(); };
+  for (const Kind& kind : real_kinds()) {
+    CAPTURE(kind.name);
+    std::uint64_t allocations[2] = {};
+    std::size_t pooled[2] = {};
+    for (const bool deflate : {false, true}) {
+      World world(kind);
+      EchoBothWays& handler = world.serve<EchoBothWays>({.deflate = {.enabled = true}});
+      const std::string wire = deflate ? wire_of(json_text(1024), Opcode::text, false)
+                                       : client_frame(Opcode::text, json_text(1024));
+      const auto echo = [&] {
+        Client& client = world.open("/", deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+                                                 : "Sec-WebSocket-Extensions: permessage-unknown\r\n");
+        client.write(wire);
+        const std::size_t wanted = handler.messages + 1;
+        REQUIRE(world.until([&] { return handler.messages == wanted; }));
+        world.settle();
+      };
+      echo();
+      const std::size_t before = world.reactor().blocks().bytes_in_use();
+      const std::uint64_t held_before = held();
+      for (std::size_t i = 0; i < count; i++) echo();
+      allocations[deflate] = held() - held_before;
+      pooled[deflate] = world.reactor().blocks().bytes_in_use() - before;
+    }
+    CHECK(pooled[1] <= pooled[0] + 64 * count);
+    // The test's own clients hold some in both; a context or a table's entry for each would be one more.
+    CHECK(allocations[1] < allocations[0] + count / 2);
+  }
+}
