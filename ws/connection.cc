@@ -46,10 +46,6 @@ void Handle::close(CloseCode code) const {
 
 // ---- State ----
 
-bool Connection::is_open() const {
-  return phase_ == Phase::open && !closed();
-}
-
 Result<net::Address> Connection::remote_address() const {
   if (proxied_) return service_->proxied_addresses_.at(id().packed());
   return net::Address::of_peer(native_fd());

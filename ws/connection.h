@@ -172,7 +172,9 @@ class Connection final : public net::Stream {
 
   // ---- State ----
 
-  bool is_open() const;
+  // Whether messages can be sent: from the opening handshake until a close frame was sent or the transport failed, which
+  // can be before the last compressed messages are shown.
+  bool is_open() const { return phase_ == Phase::open && !closed() && !finishing_; }
   // The round trip that a keepalive ping or measure_rtt() took, in microseconds; none while one is under way.
   std::optional<std::uint32_t> rtt_us() const;
   Role role() const;

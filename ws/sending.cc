@@ -57,7 +57,7 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
 
 // `whole`: a message of its own and not a piece, for which OutputPolicy holds.
 SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_ || opcode == Opcode::continuation);
   const bool deflated = whole && is_deflated(opcode, payload.size(), compress);
   const SendStatus status = admit(most_bytes(payload.size(), deflated), whole);
@@ -100,7 +100,7 @@ bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
 }
 
 SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
   std::size_t length = 0;
   for (const Bytes part : parts) length += part.size();
@@ -140,7 +140,7 @@ SendStatus Connection::send(const PreparedMessage& message) {
     if (is_control(header.opcode)) return send_control(header.opcode, frame.subspan(size));
     return send_frame(header.opcode, frame.subspan(size), true, Compress::automatic);
   }
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
   const auto opcode = static_cast<Opcode>(frame[0] & 0x0F);
   if (is_control(opcode)) return send_control(opcode, frame.subspan(2));
@@ -161,7 +161,7 @@ SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
   if (service_->role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size)) {
     return send(opcode, payload.bytes());
   }
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
   const std::size_t length = payload.bytes().size();
   const SendStatus status = admit(frame_size(length, false));
@@ -188,7 +188,7 @@ SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
 
 // A piece cannot be taken back once it was compressed, so it has to fit whatever becomes of it.
 SendStatus Connection::send_deflated_fragment(Opcode opcode, Bytes piece, bool last) {
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   const SendStatus status =
       admit(frame_size(Deflater::bound(piece.size()), service_->role() == Role::client), false);
   if (status != SendStatus::queued) return status;
@@ -200,7 +200,7 @@ SendStatus Connection::send_deflated_fragment(Opcode opcode, Bytes piece, bool l
 // Control frames may go beyond the limit for messages, but leave room for the close frame.
 SendStatus Connection::send_control(Opcode opcode, Bytes payload) {
   assert(payload.size() <= max_control_bytes);
-  if (phase_ != Phase::open || closed()) return SendStatus::closed;
+  if (!is_open()) return SendStatus::closed;
   constexpr std::size_t reserve_bytes = control_reserve_bytes - close_reserve_bytes;
   const std::size_t size = frame_size(payload.size(), service_->role() == Role::client);
   if (buffered() + size > service_->options_.max_buffered_bytes + reserve_bytes) {

@@ -271,8 +271,8 @@ void Service::give_pending(Pending& pending) {
   if (pending.inflater != nullptr) {
     pending.home->compression_.give_inflater(*std::exchange(pending.inflater, nullptr));
   }
-    if (pending.in_slices) pending.home->compression_.end_slices();
-    pending.in_slices = pending.ended = pending.clock_runs = false;
+  if (pending.in_slices) pending.home->compression_.end_slices();
+  pending.in_slices = pending.ended = pending.clock_runs = false;
   pending.inflated = 0;
   pending.deflate = {};
   pending.decoder.reset();

@@ -268,6 +268,7 @@ void Link::notice(const Connection& connection, std::uint64_t now_ms) {
   if (reads != reads_) reads ? open_.resumed(now_ms) : open_.paused(now_ms);
   reads_ = reads;
   if (close_queued_ || terminated || connection.is_open()) return;
+  if (compresses() && peer.failed()) return;  // what was inflated in slices is shown before its end is told
   const bool lifetime = open_.lifetime_is_over(now_ms);
   require(lifetime || open_.is_idle(now_ms), "a connection closes by itself only when its time is over");
   closing(CloseCode::going_away, lifetime ? "lifetime is over" : "idle", now_ms);

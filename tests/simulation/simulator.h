@@ -148,6 +148,7 @@ class Simulator {
   void post(Link& link);
   void decide();
   std::size_t queue_limit(const Connection& connection) const;
+  bool may_send(const Link& link, const Connection& connection) const;
 
   // simulator.cc
   void act_at_random();

@@ -141,10 +141,16 @@ std::size_t Simulator::most_bytes(const Link& link, const Connection& connection
   return frame_size(may_grow ? Deflater::bound(size) : size, client);
 }
 
+// A failed transport takes nothing, even if messages are still shown, which is so only while some are inflated in slices.
+bool Simulator::may_send(const Link& link, const Connection& connection) const {
+  if (!link.is_open() || link.close_queued() || connection.closed()) return false;
+  return connection.is_open() || !link.compresses();
+}
+
 // What has to become of a frame; the oldest messages that have to be dropped for it are.
 SendStatus Simulator::expect(Link& link, Connection& connection, const Sending& what,
                              Link::Dropped& dropped) {
-  if (!link.is_open() || link.close_queued() || connection.closed()) return SendStatus::closed;
+  if (!may_send(link, connection)) return SendStatus::closed;
   const bool control = is_control(what.opcode);
   const std::size_t size = most_bytes(link, connection, what), limit = queue_limit(connection);
   const std::size_t after = connection.buffered() + size;
@@ -173,7 +179,7 @@ template <class Send>
 SendStatus Simulator::send(Link& link, Connection& connection, const Sending& what, Send&& send) {
   link.notice(connection, turn_ms());
   const Counters& counters = connection.service().counters();
-  const bool was_open = link.is_open() && !link.close_queued() && !connection.closed();
+  const bool was_open = may_send(link, connection);
   Link::Dropped dropped;
   const SendStatus expected = expect(link, connection, what, dropped);
   const std::size_t most = most_bytes(link, connection, what), before = connection.buffered();
