@@ -79,7 +79,7 @@ class Stream : public Endpoint {
   // the connection fails after the peer's end, the stream closes.
   virtual void on_end(const Error& error) {
     // What was queued for a peer that only ended its own side still leaves; then the stream closes.
-    if (error.code == Errc::end_of_stream) return finish();
+    if (error.code == Errc::end_of_stream && !finished_) return finish();
     close();
   }
   // The TLS handshake is done.

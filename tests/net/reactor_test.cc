@@ -324,6 +324,21 @@ TEST_CASE("a stream that leaves its end to the default still sends what it had q
   });
 }
 
+TEST_CASE("a stream that has finished closes when its peer ends, also by default") {
+  struct Silent : Stream {
+    explicit Silent(Fd fd) : Stream(std::move(fd)) {}
+    void on_receive(MutableBytes, Owner*) override {}
+  };
+  on_each_backend([](Reactor& reactor) {
+    Pair pair;
+    reactor.add<Silent>(std::move(pair.engine))->finish();
+    std::string got;
+    REQUIRE(turn_until(reactor, [&] { return read_some(pair.peer, got); }));  // its end
+    pair.peer.reset();
+    CHECK(turn_until(reactor, [&] { return reactor.endpoints() == 0; }));
+  });
+}
+
 TEST_CASE("a stream can send after its peer has ended") {
   on_each_backend([](Reactor& reactor) {
     Record record;
