@@ -3,8 +3,7 @@
 //   tls_echo epoll|io_uring [SECONDS]
 //
 // Model: the server's reactor has a thread of its own, whose CPU clock is read around each measurement; levada's client
-// role runs on the main thread. ws and wss take turns, and the best of them counts, so that other work on the machine
-// disturbs both alike. Printed are echoes (or connections) per CPU-second of the server. "cipher" is AES-256-GCM, what
+// role runs on the main thread. ws and wss take turns, and medians are printed, of the ratio within a round, too. Printed are echoes (or connections) per CPU-second of the server. "cipher" is AES-256-GCM, what
 // TLS needs for one echo: one record decrypted, one encrypted, with OpenSSL and nothing else.
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -193,6 +192,12 @@ double cipher(std::size_t size, double seconds) {
   return static_cast<double>(count) / (now - begin);
 }
 
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
 int run(net::BackendKind kind, double seconds) {
   const test::Authority ca;
   Run plain(kind, ca, false), secure(kind, ca, true);
@@ -200,12 +205,14 @@ int run(net::BackendKind kind, double seconds) {
   secure.connect();
   std::printf("%-9s %10s %10s %8s %12s\n", "payload", "ws", "wss", "wss/ws", "cipher");
   for (const std::size_t size : {16u, 512u, 4096u, 65536u, 1048576u}) {
-    double ws = 0, wss = 0;
+    std::vector<double> ws, wss, ratio;
     for (int i = 0; i < rounds; i++) {
-      ws = std::max(ws, plain.echo(size, seconds));
-      wss = std::max(wss, secure.echo(size, seconds));
+      ws.push_back(plain.echo(size, seconds));
+      wss.push_back(secure.echo(size, seconds));
+      ratio.push_back(wss.back() / ws.back());
     }
-    std::printf("%-9zu %10.0f %10.0f %8.2f %12.0f\n", size, ws, wss, wss / ws, cipher(size, seconds));
+    std::printf("%-9zu %10.0f %10.0f %8.2f %12.0f\n", size, median(ws), median(wss), median(ratio),
+                cipher(size, seconds));
     std::fflush(stdout);
   }
   for (const bool resumption : {false, true}) {
