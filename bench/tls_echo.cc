@@ -3,8 +3,9 @@
 //   tls_echo epoll|io_uring [SECONDS]
 //
 // Model: the server's reactor has a thread of its own, whose CPU clock is read around each measurement; levada's client
-// role runs on the main thread. ws and wss take turns, and medians are printed, of the ratio within a round, too. Printed are echoes (or connections) per CPU-second of the server. "cipher" is AES-256-GCM, what
-// TLS needs for one echo: one record decrypted, one encrypted, with OpenSSL and nothing else.
+// role runs on the main thread. ws and wss take turns, and medians are printed, also of the ratio within a turn. Printed
+// are echoes (or connections) per CPU-second of the server. "cipher" is AES-256-GCM, what TLS needs for one echo: one
+// record decrypted, one encrypted, with OpenSSL and nothing else.
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <algorithm>
