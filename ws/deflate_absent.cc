@@ -29,7 +29,7 @@ Inflater::Inflater(const InflaterOptions&, BlockPool&) : blocks_(nullptr) {
   std::abort();
 }
 Inflater::~Inflater() = default;
-Inflated Inflater::next(Bytes&, bool) {
+Inflated Inflater::next(Bytes&, bool, std::size_t) {
   std::abort();
 }
 void Inflater::release() {}
