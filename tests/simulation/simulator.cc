@@ -63,7 +63,7 @@ void Simulator::add_time_limits(ServiceOptions& options) {
 }
 
 std::shared_ptr<MemoryBudget> Simulator::random_budget() {
-  const std::size_t limit = choices_.of({0, 0, 250'000, 600'000});
+  const std::size_t limit = choices_.of({0, 0, 120'000, 600'000});
   const auto policy = static_cast<BudgetPolicy>(choices_.below(3));
   return limit == 0 ? nullptr : std::make_shared<MemoryBudget>(limit, policy);
 }
