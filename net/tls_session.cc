@@ -104,7 +104,8 @@ Error describe(SSL* ssl, const char* operation) {
     return error(Errc::certificate_refused, why_refused(SSL_get_verify_result(ssl)));
   if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
     return error(Errc::certificate_refused, "the peer has no certificate");
-  if (reason > SSL_AD_REASON_OFFSET)
+  // Above them are the reasons that all libraries of OpenSSL share, with flags in the higher bits.
+  if (reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + 255)
     return error(Errc::alert_received, alert_text(reason - SSL_AD_REASON_OFFSET));
   const char* text = ERR_reason_error_string(number);
   return error(Errc::protocol, text == nullptr ? "" : text);
