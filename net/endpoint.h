@@ -74,11 +74,11 @@ class Endpoint : private Timer {
   friend class Backend;
   friend class EpollBackend;
   friend class IoUringBackend;
+  friend class SharedBuffer;
   friend class SimulatedBackend;
   friend class TlsLayer;
   bool closed_ : 1 = false;
   bool armed_receive_ : 1 = false;   // the backend is receiving, accepting or watching
-  bool armed_direct_ : 1 = false;    // io_uring: a receive into receive_target() is under way
   bool armed_writable_ : 1 = false;  // the backend waits for room in the socket's buffer
   bool paused_ : 1 = false;          // reading is stopped by the user, or accepting by a lack of descriptors
   bool starved_ : 1 = false;         // io_uring: waits for a receive buffer
@@ -91,7 +91,7 @@ class Endpoint : private Timer {
   bool finished_ : 1 = false;      // that was done
   bool ended_ : 1 = false;         // on_end() was called
   bool direct_ : 1 = false;        // receive into receive_target()
-  bool expect_large_ : 1 = false;  // received directly before: ask for a header first
+  bool large_ : 1 = false;         // io_uring: large messages come, received by system calls
   bool little_ : 1 = false;        // receive_little() was called
   bool secured_ : 1 = false;       // a stream with a TlsLayer
 };

@@ -13,13 +13,9 @@
 namespace levada::net {
 namespace {
 
-constexpr std::size_t default_buffer_bytes = 256 * 1024;
-// Flush rather than ask the kernel for less than this: a short buffer would split messages.
-constexpr std::size_t min_receive_bytes = 64 * 1024;
 constexpr std::uint64_t wake_id = ~std::uint64_t{0};
-// Accepting and receiving stop after this many calls in a row, so that one endpoint cannot starve the others.
+// Accepting stops after this many calls in a row, so that a listener cannot starve the others.
 constexpr int max_accepts = 64;
-constexpr int max_receives = 4;
 constexpr int epoll_segments = 64;
 
 }  // namespace
@@ -34,22 +30,17 @@ std::unique_ptr<Backend> EpollBackend::make(Reactor& reactor) {
 }
 
 EpollBackend::EpollBackend(Reactor& reactor, Fd epoll, Fd event)
-    : reactor_(reactor), epoll_(std::move(epoll)), event_(std::move(event)) {
-  const std::size_t wanted = reactor.options().receive_buffer_bytes;
-  buffer_bytes_ = wanted == 0 ? default_buffer_bytes : std::max(wanted, min_receive_bytes);
-  buffer_ = reactor_.blocks().allocate(buffer_bytes_);
-}
-
-EpollBackend::~EpollBackend() {
-  buffer_->drop_reference();
-}
+    : reactor_(reactor),
+      epoll_(std::move(epoll)),
+      event_(std::move(event)),
+      buffer_(reactor.blocks(), reactor.options().receive_buffer_bytes) {}
 
 std::uint64_t EpollBackend::now_ns() {
   return monotonic_ns();
 }
 
 std::string EpollBackend::describe() const {
-  return "level-triggered, one receive buffer of " + std::to_string(buffer_bytes_ / 1024) + " KiB";
+  return "level-triggered, one receive buffer of " + std::to_string(buffer_.bytes() / 1024) + " KiB";
 }
 
 void EpollBackend::wake() {
@@ -164,39 +155,21 @@ void EpollBackend::finish_connecting(Stream& stream) {
 }
 
 void EpollBackend::receive(Stream& stream) {
-  for (int i = 0; i < max_receives; i++) {
+  for (int i = 0; i < SharedBuffer::max_receives; i++) {
     if (!receive_once(stream) || stream.closed() || stream.paused_) return;
   }
 }
 
 // Returns whether the kernel probably has more.
 bool EpollBackend::receive_once(Stream& stream) {
-  if (buffer_bytes_ - used_ < min_receive_bytes) flush();
+  if (buffer_.is_low()) flush();
   if (stream.closed() || stream.paused_) return false;
-  Owner* memory = buffer_;
-  MutableBytes room{buffer_->data() + used_, buffer_bytes_ - used_};
-  const bool direct = stream.direct_;
-  if (direct) {
-    room = stream.receive_target().bytes;
-  } else if (stream.little_) {
-    room = room.first(Stream::little_receive_bytes);
-  }
-  const ssize_t got = recv(stream.fd_, room.data(), room.size(), MSG_DONTWAIT);
-  if (got > 0) {
-    const auto size = static_cast<std::size_t>(got);
-    if (direct) {
-      memory = nullptr;
-    } else {
-      used_ += size;
-    }
-    reactor_.received(stream, room.first(size), memory);
-    return size == room.size();
-  }
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-  const Error error = got == 0 ? Error{Errc::end_of_stream, "recv"} : Error::from_os("recv", errno);
+  const Receipt receipt = buffer_.receive(stream);
+  if (!receipt.bytes.empty()) reactor_.received(stream, receipt.bytes, receipt.memory);
+  if (!receipt.error) return receipt.filled;
   stream.armed_receive_ = false;
-  update(stream);
-  reactor_.ended(stream, error);
+  reactor_.ended(stream, receipt.error);
+  if (!stream.closed()) update(stream);
   return false;
 }
 
@@ -232,11 +205,7 @@ void EpollBackend::flush(Stream& stream) {
 
 void EpollBackend::end_turn() {
   reactor_.end_turn();
-  const std::size_t used = std::exchange(used_, 0);
-  if (buffer_->references() == 1) return;
-  buffer_->note_used(used);  // somebody keeps a part of it
-  buffer_->drop_reference();
-  buffer_ = reactor_.blocks().allocate(buffer_bytes_);
+  buffer_.restart();
 }
 
 void EpollBackend::shut_down(Stream& stream) {

@@ -1,8 +1,7 @@
 // The epoll backend.
 //
-// Model: level-triggered; one receive buffer for all connections, filled from front to back as their bytes
-// come in. When it is nearly full the queues are flushed in the middle of the batch, so the same warm memory
-// is used again. A buffer that somebody still refers to then is left to them, and another one is taken.
+// Model: level-triggered; what is readable is received into one buffer for all connections (shared_buffer.h). When that
+// is nearly full the queues are flushed in the middle of the batch.
 #pragma once
 
 #include <sys/epoll.h>
@@ -11,6 +10,7 @@
 
 #include <levada/core/fd.h>
 #include <levada/net/backend.h>
+#include <levada/net/shared_buffer.h>
 
 namespace levada::net {
 
@@ -18,7 +18,6 @@ class EpollBackend final : public Backend {
  public:
   // nullptr when the process has no descriptor left.
   static std::unique_ptr<Backend> make(Reactor& reactor);
-  ~EpollBackend() override;
 
   BackendKind kind() const override { return BackendKind::epoll; }
   Error start(Endpoint& endpoint) override;
@@ -53,9 +52,7 @@ class EpollBackend final : public Backend {
   Reactor& reactor_;
   Fd epoll_;
   Fd event_;
-  Block* buffer_;
-  std::size_t buffer_bytes_;
-  std::size_t used_ = 0;  // bytes of buffer_ received into in this turn
+  SharedBuffer buffer_;
   std::array<epoll_event, max_events> events_;
 };
 

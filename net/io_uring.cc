@@ -16,6 +16,7 @@
 #include <levada/net/io_uring_buffers.h>
 #include <levada/net/io_uring_compat.h>
 #include <levada/net/reactor.h>
+#include <levada/net/shared_buffer.h>
 #include <levada/net/socket.h>
 
 namespace levada::net {
@@ -24,10 +25,10 @@ namespace {
 constexpr unsigned submission_entries = 1024;
 constexpr unsigned completion_entries = 8192;
 constexpr int io_uring_segments = 256;
-// A stream that received directly is asked for this much first: enough for the next header, little to copy.
-constexpr unsigned header_receive_bytes = 16384;
+// A stream whose messages were large is received from by multishot again when less than this comes at once.
+constexpr std::size_t large_from_bytes = 16 * 1024;
 
-enum class Operation : std::uint8_t { ignored, accept, receive, direct, writable, watch, wake, send };
+enum class Operation : std::uint8_t { ignored, accept, receive, readable, writable, watch, wake, send };
 
 // user_data: generation (32 bits), operation (4), slot index (28).
 constexpr unsigned index_bits = 28;
@@ -63,13 +64,6 @@ struct Flight {
   std::int32_t result;
 };
 
-// Memory of a direct receive that was still under way when its stream closed, or gave that memory up.
-struct Orphan {
-  std::uint64_t data;
-  MutableBytes bytes;
-  OwnerRef memory;
-};
-
 struct Completion {
   std::uint64_t data;
   std::int32_t result;
@@ -78,7 +72,8 @@ struct Completion {
 
 class IoUringBackend final : public Backend {
  public:
-  explicit IoUringBackend(Reactor& reactor) : reactor_(reactor), buffers_(reactor) {}
+  explicit IoUringBackend(Reactor& reactor)
+      : reactor_(reactor), buffers_(reactor), large_buffer_(reactor.blocks(), 0) {}
   ~IoUringBackend() override;
   bool init();
 
@@ -103,13 +98,14 @@ class IoUringBackend final : public Backend {
   void bind();
   io_uring_sqe* next_request();
   void arm_receive(Stream& stream);
-  void arm_direct(Stream& stream);
   void arm_accept(Listener& listener);
   void arm_poll(int fd, short events, Operation operation, SlotId id);
+  Operation receiving(const Endpoint& endpoint) const;
   void cancel(Operation operation, SlotId id);
 
   void prepare_send(Stream& stream);
   void enter(int timeout_ms);
+  void settle();
   void collect_completions();
   void retire_sends();
   void report_sends();
@@ -118,12 +114,12 @@ class IoUringBackend final : public Backend {
   void handle(const Completion& completion);
   void handle_accept(const Completion& completion);
   void handle_receive(const Completion& completion);
-  void handle_direct(const Completion& completion);
+  void handle_readable(const Completion& completion);
+  void receive_large(Stream& stream);
+  void flush_now();
   void handle_writable(const Completion& completion);
   void after_receive(Stream& stream, std::int32_t result);
   void receive_again(Stream& stream);
-  void orphan(Stream& stream);
-  Orphan take_orphan(std::uint64_t data);
   Stream* find_stream(std::uint64_t data) { return static_cast<Stream*>(reactor_.find(id_of(data))); }
 
   Reactor& reactor_;
@@ -134,12 +130,12 @@ class IoUringBackend final : public Backend {
   Fd event_;
 
   ReceiveRing buffers_;
+  SharedBuffer large_buffer_;
 
   bool settle_first_ = false;  // something depends on how this turn's sends end
   std::vector<Flight> flights_;
   std::vector<Completion> completions_;
   std::vector<SlotId> starved_;
-  std::vector<Orphan> orphans_;
 };
 
 // ---- Setting up ----
@@ -204,11 +200,10 @@ io_uring_sqe* IoUringBackend::next_request() {
 }
 
 void IoUringBackend::arm_receive(Stream& stream) {
+  stream.armed_receive_ = true;
+  if (stream.large_) return arm_poll(stream.fd_, POLLIN, Operation::readable, stream.id());
   io_uring_sqe* request = next_request();
-  if (stream.expect_large_) {
-    io_uring_prep_recv(request, stream.fd_, nullptr, header_receive_bytes, 0);
-    request->ioprio |= IORING_RECVSEND_POLL_FIRST;  // the last message was taken whole: nothing is there yet
-  } else if (stream.little_) {
+  if (stream.little_) {
     io_uring_prep_recv(request, stream.fd_, nullptr, Stream::little_receive_bytes, 0);
   } else {
     io_uring_prep_recv_multishot(request, stream.fd_, nullptr, 0, 0);
@@ -216,16 +211,6 @@ void IoUringBackend::arm_receive(Stream& stream) {
   request->flags |= IOSQE_BUFFER_SELECT;
   request->buf_group = ReceiveRing::group;
   request->user_data = tag(Operation::receive, stream.id());
-  stream.armed_receive_ = true;
-}
-
-void IoUringBackend::arm_direct(Stream& stream) {
-  const ReceiveTarget target = stream.receive_target();
-  io_uring_sqe* request = next_request();
-  io_uring_prep_recv(request, stream.fd_, target.bytes.data(), target.bytes.size(), 0);
-  request->user_data = tag(Operation::direct, stream.id());
-  stream.armed_receive_ = true;
-  stream.armed_direct_ = true;
 }
 
 void IoUringBackend::arm_accept(Listener& listener) {
@@ -239,6 +224,21 @@ void IoUringBackend::arm_poll(int fd, short events, Operation operation, SlotId 
   io_uring_sqe* request = next_request();
   io_uring_prep_poll_add(request, fd, static_cast<unsigned>(events));
   request->user_data = tag(operation, id);
+}
+
+// What an endpoint with armed_receive_ waits in, unless that is being cancelled already.
+Operation IoUringBackend::receiving(const Endpoint& endpoint) const {
+  switch (endpoint.kind()) {
+    case EndpointKind::listener:
+      return Operation::accept;
+    case EndpointKind::watch:
+      return Operation::watch;
+    case EndpointKind::stream:
+      return endpoint.large_ ? Operation::readable : Operation::receive;
+    case EndpointKind::alarm:
+      break;
+  }
+  return Operation::ignored;
 }
 
 void IoUringBackend::cancel(Operation operation, SlotId id) {
@@ -277,12 +277,9 @@ void IoUringBackend::stop(Endpoint& endpoint) {
   }
   // Its queue is about to be cleared, while requests that point to it wait for the enter.
   if (endpoint.in_flight_) io_uring_submit(&ring_);
-  if (endpoint.armed_direct_) orphan(static_cast<Stream&>(endpoint));
-  if (endpoint.armed_receive_ || endpoint.armed_writable_) {
-    io_uring_sqe* request = next_request();
-    io_uring_prep_cancel_fd(request, endpoint.fd_, IORING_ASYNC_CANCEL_ALL);
-    complete_silently(request);
-  }
+  // By name: the kernel would look for all requests of a descriptor among those of every other one.
+  if (endpoint.armed_receive_) cancel(receiving(endpoint), endpoint.id());
+  if (endpoint.armed_writable_) cancel(Operation::writable, endpoint.id());
   io_uring_sqe* request = next_request();
   io_uring_prep_close(request, endpoint.fd_);
   complete_silently(request);
@@ -291,8 +288,7 @@ void IoUringBackend::stop(Endpoint& endpoint) {
 
 void IoUringBackend::pause(Endpoint& endpoint) {
   if (!endpoint.armed_receive_) return;
-  if (endpoint.kind() == EndpointKind::listener) return cancel(Operation::accept, endpoint.id());
-  cancel(endpoint.armed_direct_ ? Operation::direct : Operation::receive, endpoint.id());
+  cancel(receiving(endpoint), endpoint.id());
 }
 
 // If the request is still armed, its cancellation is under way: it starts again when that is reported.
@@ -302,15 +298,11 @@ void IoUringBackend::resume(Endpoint& endpoint) {
   receive_again(static_cast<Stream&>(endpoint));
 }
 
-// The stream may let go of its target when this returns: what is still received into it is kept here.
+// A large message comes: from here on the stream is received from by system calls.
 void IoUringBackend::set_direct(Stream& stream) {
-  if (!stream.direct_) {
-    if (!stream.armed_direct_) return;
-    orphan(stream);
-    return cancel(Operation::direct, stream.id());
-  }
-  stream.expect_large_ = true;
-  if (stream.armed_receive_ && !stream.armed_direct_) cancel(Operation::receive, stream.id());
+  if (!stream.direct_ || stream.large_) return;
+  if (stream.armed_receive_) cancel(Operation::receive, stream.id());
+  stream.large_ = true;
 }
 
 // ---- Sending ----
@@ -338,11 +330,13 @@ void IoUringBackend::prepare_send(Stream& stream) {
     io_uring_prep_send(request, stream.fd_, only.data(), only.size(), flags);
     total = only.size();
   } else {
-    auto* vectors = reactor_.turn_memory().allocate_array<iovec>(io_uring_segments);
+    iovec gathered[io_uring_segments];
+    const auto count = static_cast<std::size_t>(stream.queue_.gather(gathered, io_uring_segments, total));
     auto* message = reactor_.turn_memory().allocate_array<msghdr>(1);
     *message = {};
-    message->msg_iov = vectors;
-    message->msg_iovlen = static_cast<std::size_t>(stream.queue_.gather(vectors, io_uring_segments, total));
+    message->msg_iov = reactor_.turn_memory().allocate_array<iovec>(count);
+    message->msg_iovlen = count;
+    std::copy_n(gathered, count, message->msg_iov);
     io_uring_prep_sendmsg(request, stream.fd_, message, flags);
   }
   request->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -396,16 +390,25 @@ void IoUringBackend::poll(int timeout_ms) {
   bind();
   flush();  // what was queued since the loop's flush
   // Streams that starve go on when buffers return, which happens behind the enter: then it must not wait.
-  const bool settle = std::exchange(settle_first_, false) || (!starved_.empty() && buffers_.can_retire());
-  enter(settle ? 0 : timeout_ms);
+  const bool at_once = std::exchange(settle_first_, false) || (!starved_.empty() && buffers_.can_retire());
+  enter(at_once ? 0 : timeout_ms);
   reactor_.begin_turn();
+  settle();
+  for (std::size_t i = 0; i < completions_.size(); i++) {  // handling may settle again, and so add more
+    const Completion completion = completions_[i];
+    handle(completion);
+  }
+  completions_.clear();
+}
+
+// Behind an enter: its sends have ended, so that all memory of the turn that made them is free again.
+void IoUringBackend::settle() {
   collect_completions();
   retire_sends();
   if (buffers_.retire() && !starved_.empty()) restart_starved();
   reactor_.end_turn();
+  large_buffer_.restart();
   report_sends();
-  for (const Completion& completion : completions_) handle(completion);
-  completions_.clear();
 }
 
 void IoUringBackend::leave() {
@@ -465,8 +468,8 @@ void IoUringBackend::handle(const Completion& completion) {
       return handle_accept(completion);
     case Operation::receive:
       return handle_receive(completion);
-    case Operation::direct:
-      return handle_direct(completion);
+    case Operation::readable:
+      return handle_readable(completion);
     case Operation::writable:
       return handle_writable(completion);
     case Operation::watch:
@@ -506,27 +509,37 @@ void IoUringBackend::handle_receive(const Completion& completion) {
   Stream* stream = find_stream(completion.data);
   if (stream == nullptr) return;
   if ((completion.flags & IORING_CQE_F_MORE) == 0) stream->armed_receive_ = false;
-  if (!bytes.empty()) {
-    if (stream->expect_large_ && !stream->direct_ && bytes.size() < header_receive_bytes) {
-      stream->expect_large_ = false;
-    }
-    reactor_.received(*stream, bytes, memory);
-  }
+  if (!bytes.empty()) reactor_.received(*stream, bytes, memory);
   after_receive(*stream, completion.result);
 }
 
-void IoUringBackend::handle_direct(const Completion& completion) {
-  Orphan orphan = take_orphan(completion.data);
+void IoUringBackend::handle_readable(const Completion& completion) {
   Stream* stream = find_stream(completion.data);
   if (stream == nullptr) return;
   stream->armed_receive_ = false;
-  stream->armed_direct_ = false;
-  if (completion.result > 0) {
-    const MutableBytes target = orphan.memory ? orphan.bytes : stream->receive_target().bytes;
-    const MutableBytes bytes = target.first(static_cast<std::size_t>(completion.result));
-    reactor_.received(*stream, bytes, orphan.memory.get());
+  if (completion.result > 0) receive_large(*stream);
+  if (!stream->closed()) receive_again(*stream);
+}
+
+void IoUringBackend::receive_large(Stream& stream) {
+  for (int i = 0; i < SharedBuffer::max_receives; i++) {
+    if (large_buffer_.is_low()) flush_now();
+    if (stream.closed() || stream.paused_ || stream.ended_) return;
+    const Receipt receipt = large_buffer_.receive(stream);
+    if (!receipt.bytes.empty()) {
+      if (!stream.direct_ && receipt.bytes.size() < large_from_bytes) stream.large_ = false;
+      reactor_.received(stream, receipt.bytes, receipt.memory);
+    }
+    if (receipt.error) return reactor_.ended(stream, receipt.error);
+    if (!receipt.filled) return;
   }
-  after_receive(*stream, completion.result);
+}
+
+// In the middle of a turn, so that the same warm memory serves the next stream.
+void IoUringBackend::flush_now() {
+  flush();
+  io_uring_submit(&ring_);
+  settle();
 }
 
 // Tells that there is nothing more to receive, or goes on.
@@ -537,7 +550,7 @@ void IoUringBackend::after_receive(Stream& stream, std::int32_t result) {
     return reactor_.ended(stream, Error::from_os("recv", -result));
   }
   // Buffers may have come back since the kernel found none.
-  if (result == -ENOBUFS && buffers_.empty() && !stream.direct_ && !stream.starved_) {
+  if (result == -ENOBUFS && buffers_.empty() && !stream.large_ && !stream.starved_) {
     stream.starved_ = true;
     starved_.push_back(stream.id());
   }
@@ -545,12 +558,7 @@ void IoUringBackend::after_receive(Stream& stream, std::int32_t result) {
 }
 
 void IoUringBackend::receive_again(Stream& stream) {
-  if (stream.armed_receive_ || stream.paused_ || stream.starved_ || stream.ended_) return;
-  if (stream.direct_) {
-    arm_direct(stream);
-  } else {
-    arm_receive(stream);
-  }
+  if (!stream.armed_receive_ && !stream.paused_ && !stream.starved_ && !stream.ended_) arm_receive(stream);
 }
 
 void IoUringBackend::handle_writable(const Completion& completion) {
@@ -562,23 +570,6 @@ void IoUringBackend::handle_writable(const Completion& completion) {
   if (error) return reactor_.ended(*stream, error);
   reactor_.connected(*stream);
   if (!stream->closed()) receive_again(*stream);
-}
-
-void IoUringBackend::orphan(Stream& stream) {
-  const ReceiveTarget target = stream.receive_target();
-  orphans_.push_back({tag(Operation::direct, stream.id()), target.bytes, OwnerRef::share(target.owner)});
-  stream.armed_direct_ = false;
-}
-
-Orphan IoUringBackend::take_orphan(std::uint64_t data) {
-  for (Orphan& orphan : orphans_) {
-    if (orphan.data != data) continue;
-    Orphan found = std::move(orphan);
-    std::swap(orphan, orphans_.back());
-    orphans_.pop_back();
-    return found;
-  }
-  return {};
 }
 
 void IoUringBackend::restart_starved() {

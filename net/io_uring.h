@@ -10,7 +10,9 @@
 // kernel after the enter, sends of one stream cannot overtake each other, and the turn's memory can be used again at
 // once. The rest of a partial send waits for a poll for room.
 //
-// A large message is received by single requests straight into its own memory (receive_directly).
+// Streams whose messages are large are only polled for, and received from by system calls, as on epoll: directly into a
+// message's memory, or into one buffer for all of them (shared_buffer.h). Many of them received in one enter would
+// push each other out of the cache before the first is handled.
 //
 // Invariants: a completion is matched by slot and generation, so a late one for a closed endpoint does nothing but give
 // its buffer back; a stream has at most one receive request.

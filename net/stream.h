@@ -114,6 +114,7 @@ class Stream : public Endpoint {
   friend class Backend;
   friend class EpollBackend;
   friend class IoUringBackend;
+  friend class SharedBuffer;
   friend class SimulatedBackend;
   friend class TlsLayer;
 
