@@ -1,5 +1,5 @@
-"""The conversation that every server has to pass before it is measured: `verify(port)` raises Failure at the first wrong
-byte.
+"""The conversations that every server has to pass before it is measured: `verify(port)` and `verify_broadcast(port)` raise
+Failure at the first wrong byte.
 """
 
 import base64
@@ -17,12 +17,12 @@ class Failure(Exception):
 class Client:
     """A blocking WebSocket client that checks every byte it gets."""
 
-    def __init__(self, port):
+    def __init__(self, port, path="/"):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(random.randbytes(16))
         request = (
-            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET " + path.encode() + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: " + key + b"\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         for part in (request[:30], request[30:]):
@@ -119,3 +119,23 @@ def verify_pipelined(client, empty):
             client.send(stream, cut)
             for payload in payloads:
                 client.expect(2, payload, f"pipelined frames {sizes[:6]}, cut at {cut}")
+
+
+def verify_broadcast(port):
+    """What one of /broadcast sends, all of that path get, the sender included, byte by byte and in order."""
+    clients = []
+    for _ in range(3):  # one that has its own message back has joined
+        clients.append(Client(port, "/broadcast"))
+        publish(clients, clients[-1], 2, b"joined")
+    for size in (1, 125, 126, 512, 4096, 40_000):
+        for sender in clients:
+            publish(clients, sender, 1, ("ä" * size).encode()[: 2 * (size // 2)] or b"a")
+            publish(clients, sender, 2, random.randbytes(size))
+    clients.pop().socket.close()
+    publish(clients, clients[0], 2, b"two are left")
+
+
+def publish(clients, sender, opcode, payload):
+    sender.send(sender.frame(opcode, payload))
+    for number, client in enumerate(clients):
+        client.expect(opcode, payload, f"broadcast of {len(payload)} bytes, at member {number}")

@@ -1,5 +1,6 @@
 // limit_epoll: what a level-triggered epoll echo costs at least. One thread, one receive buffer for all
-// connections, one send per event.
+// connections, one send per event. What comes on /broadcast is unmasked once and sent to all of that path; a member
+// that does not take it at once is cut.
 //
 // A connection is in one of three states:
 //   shared  receives into the shared buffer; up to `large` bytes of an unfinished frame wait in `own` and are
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <vector>
 
 #include "wire.h"
 
@@ -29,6 +31,7 @@ struct Connection {
   bool direct = false;
   bool blocked = false;
   bool closing = false;  // the last reply is under way
+  bool member = false;   // of /broadcast
   Assembly own;
   std::uint8_t* out = nullptr;  // the unsent rest while blocked, inside `own`
   std::uint8_t* out_end = nullptr;
@@ -36,10 +39,12 @@ struct Connection {
 };
 
 int poller = -1;
+std::vector<Connection*> members;
 alignas(64) std::uint8_t shared[shared_size + large];
 
 void close_connection(Connection* conn) {
   close(conn->fd);
+  if (conn->member) std::erase(members, conn);
   conn->own.release();
   delete conn;
 }
@@ -67,6 +72,15 @@ ssize_t send_some(Connection* conn, const std::uint8_t* begin, const std::uint8_
   return sent < 0 ? -1 : end - begin - sent;
 }
 
+// Sends the replies to where they belong; returns as send_some does.
+ssize_t answer(Connection* conn, const Echo& result) {
+  if (result.size() == 0) return 0;
+  if (!conn->member || result.closed) return send_some(conn, result.begin, result.end);
+  for (Connection* member : members)
+    if (send_some(member, result.begin, result.end) != 0) shutdown(member->fd, SHUT_RDWR);
+  return 0;
+}
+
 // The upgrade: collects the head in `own`. False: the connection is to be closed.
 bool shake_hands(Connection* conn, const std::uint8_t* p, std::size_t n) {
   conn->own.append(p, n);
@@ -75,6 +89,8 @@ bool shake_hands(Connection* conn, const std::uint8_t* p, std::size_t n) {
   if (end == head.npos) return head.size() < 8192;
   std::string response = upgrade_response(head.substr(0, end + 4));
   if (response.empty()) return false;
+  conn->member = asks_for_broadcasts(head);
+  if (conn->member) members.push_back(conn);
   conn->own.release();
   conn->open = true;
   return send(conn->fd, response.data(), response.size(), MSG_NOSIGNAL) ==
@@ -106,19 +122,17 @@ bool on_shared(Connection* conn, bool& more) {
   std::size_t total = kept + static_cast<std::size_t>(n);
   conn->own.used = 0;
   Echo result = echo(shared, total);
-  if (result.size() != 0) {
-    ssize_t left = send_some(conn, result.begin, result.end);
-    if (left < 0) return false;
-    if (left > 0) {
-      conn->own.append(result.end - left, static_cast<std::size_t>(left));
-      conn->tail = conn->own.used;
-      conn->own.append(shared + result.used, total - result.used);
-      conn->out = conn->own.data;
-      conn->out_end = conn->own.data + conn->tail;
-      conn->closing = result.closed;
-      block(conn);
-      return true;
-    }
+  ssize_t left = answer(conn, result);
+  if (left < 0) return false;
+  if (left > 0) {
+    conn->own.append(result.end - left, static_cast<std::size_t>(left));
+    conn->tail = conn->own.used;
+    conn->own.append(shared + result.used, total - result.used);
+    conn->out = conn->own.data;
+    conn->out_end = conn->own.data + conn->tail;
+    conn->closing = result.closed;
+    block(conn);
+    return true;
   }
   if (result.closed) return false;
   if (total != result.used) keep_rest(conn, shared + result.used, total - result.used);
@@ -130,7 +144,7 @@ bool answer_own(Connection* conn) {
   do {
     Echo result = conn->own.reply();
     conn->tail = result.used;
-    ssize_t left = result.size() == 0 ? 0 : send_some(conn, result.begin, result.end);
+    ssize_t left = answer(conn, result);
     if (left < 0 || (left == 0 && result.closed)) return false;
     if (left > 0) {
       conn->out = result.end - left;

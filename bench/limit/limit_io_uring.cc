@@ -11,7 +11,8 @@
 // connection may be in a submission, since the second can succeed where the first fell short.
 //
 // Received bytes are answered in the provided buffer, which goes back one turn later, when its sends have
-// ended.
+// ended. What comes on /broadcast is unmasked once and sent to all of that path; a member whose last send is not done is
+// cut.
 //
 //   --port N            0: the kernel chooses
 //   --buffers N         provided buffers, a power of two; --buffer-size BYTES of each
@@ -55,6 +56,7 @@ struct alignas(64) Connection {
   bool direct = false;     // large messages: single receives into `in`
   bool receiving = false;  // a receive is armed
   bool polling = false;
+  bool member = false;                // of /broadcast
   const std::uint8_t* out = nullptr;  // the reply that is queued or blocked
   const std::uint8_t* out_end = nullptr;
   Assembly in;       // bytes that are not answered yet
@@ -71,6 +73,7 @@ std::vector<std::size_t> heads;     // consumed bytes of each buffer
 std::vector<unsigned short> spent;  // buffers to give back once this turn's sends are done
 std::vector<Connection*> starved;   // their receive ended for want of a buffer
 std::vector<Connection*> queue;     // connections whose send is in the submission queue
+std::vector<Connection*> members;   // of /broadcast
 int listener = -1;
 bool settle_first = false;  // something waits for the end of a send: submit without waiting
 
@@ -155,6 +158,7 @@ void queue_send(Connection* conn) {
 void free_when_idle(Connection* conn) {
   if (conn->receiving || conn->polling || conn->queued) return;
   close(conn->fd);
+  if (conn->member) std::erase(members, conn);
   conn->in.release();
   conn->sending.release();
   delete conn;
@@ -168,7 +172,21 @@ void close_connection(Connection* conn) {
   shutdown(conn->fd, SHUT_RDWR);                                // ends what is armed
 }
 
+void broadcast(const Echo& result) {
+  for (Connection* member : members) {
+    if (member->closed) continue;
+    if (member->busy()) {
+      close_connection(member);
+      continue;
+    }
+    member->out = result.begin;
+    member->out_end = result.end;
+    queue_send(member);
+  }
+}
+
 void answer(Connection* conn, const Echo& result) {
+  if (conn->member && !result.closed && result.size() != 0) return broadcast(result);
   conn->closing = result.closed;
   if (result.size() == 0) {
     conn->sending.drop(conn->sending.used);
@@ -220,6 +238,8 @@ void shake_hands(Connection* conn) {
   std::string response = end == head.npos ? "" : upgrade_response(head.substr(0, end + 4));
   if (response.empty()) return close_connection(conn);
   conn->open = true;
+  conn->member = asks_for_broadcasts(head);
+  if (conn->member) members.push_back(conn);
   conn->in.drop(end + 4);
   conn->sending.append(reinterpret_cast<const std::uint8_t*>(response.data()), response.size());
   conn->out = conn->sending.data;

@@ -103,6 +103,11 @@ inline std::string upgrade_response(std::string_view head) {
   return {};
 }
 
+// Whether the request is for the path where a message goes to all connections.
+inline bool asks_for_broadcasts(std::string_view head) {
+  return head.starts_with("GET /broadcast ");
+}
+
 // ---- frames ----
 
 struct Frame {
