@@ -115,7 +115,7 @@ def run_block(options, workload, order):
             os.path.join(options.build, "bench", workload.client),
             *itertools.chain(*(("--target", f"{server.port}:{server.process.pid}") for server in running)),
             *("--connections", workload.connections, "--bytes", workload.size, "--depth", workload.depth),
-            *("--rounds", max(1, round(options.seconds / (2 * slice_s))), "--slice", slice_s),
+            *("--rounds", max(options.rounds, round(options.seconds / (2 * slice_s))), "--slice", slice_s),
             *("--warmup", options.warmup, "--cpu", CLIENT_CPU),
         ]
         done = subprocess.run([str(word) for word in client], capture_output=True, text=True)
@@ -147,6 +147,16 @@ def ratio_in_block(mine, other):
 
 def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def floor_line(rows):
+    """A/A of one workload: what ratios of 1 look like in it."""
+    floors = [row["a_to_a"] for row in rows]
+    low, high = min(floor["min"] for floor in floors), max(floor["max"] for floor in floors)
+    low_median, high_median = min(floor["median"] for floor in floors), max(floor["median"] for floor in floors)
+    rounds = len(rows[0]["blocks"][0])
+    return (f"A/A of {rows[0]['workload']}: medians {low_median:.3f} to {high_median:.3f}, blocks {low:.3f} to {high:.3f}, "
+            f"{rounds} rounds a block")
 
 
 def limit_of(name, servers):
