@@ -1,4 +1,5 @@
-// Close: the payload read and written, and a close frame through the decoder with the checks of code and reason.
+// Close: the payload read and written, and a close frame through the decoder with the checks of code and reason, beside
+// memcpy of as many bytes.
 #include <array>
 #include <cstring>
 #include <string_view>
@@ -61,6 +62,17 @@ void decode_close(benchmark::State& state) {
   });
 }
 
+void copy_of(benchmark::State& state) {
+  std::array<std::uint8_t, ws::max_control_bytes> out;
+  std::string_view reason = reason_of(state);
+  bench::measure(state, [&] {
+    benchmark::DoNotOptimize(reason);
+    std::memcpy(out.data() + 2, reason.data(), reason.size());
+    benchmark::DoNotOptimize(out);
+  });
+}
+
+BENCHMARK(copy_of)->Name("limit/memcpy")->Arg(0)->Arg(16)->Arg(123);
 BENCHMARK(write_close)->Arg(0)->Arg(16)->Arg(123);
 BENCHMARK(parse_close)->Arg(0)->Arg(16)->Arg(123);
 BENCHMARK(decode_close)->Arg(0)->Arg(16)->Arg(123);

@@ -1,8 +1,10 @@
 // Decoding pipelined frames: header, check, unmasking, validation of text, and the call of a handler through
-// a pointer.
+// a pointer. `limit/memcpy` copies the same bytes in as many pieces as there are frames.
 //
 // The key's bytes have no high bit, so that unmasking the same ASCII payload again and again leaves it valid
 // text.
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include <levada/bench/micro/micro.h>
@@ -14,6 +16,7 @@ namespace {
 using namespace levada;
 
 constexpr ws::MaskKey key = 0x11223344;
+constexpr std::size_t elsewhere = 2112;  // of a page, so that a copy's loads do not wait for its stores
 
 std::vector<std::uint8_t> frames(ws::Opcode opcode, std::size_t size, std::size_t count) {
   const std::vector<std::uint8_t> payload(size, 'a');
@@ -48,6 +51,20 @@ void decode(benchmark::State& state, ws::Opcode opcode) {
   });
 }
 
+void copy_of(benchmark::State& state) {
+  const std::size_t frame = ws::frame_size(static_cast<std::size_t>(state.range(0)), true);
+  const std::size_t count = std::max<std::size_t>(1, 16384 / static_cast<std::size_t>(state.range(0) + 6));
+  const std::vector<std::uint8_t> from(elsewhere + count * frame, 'a');
+  std::vector<std::uint8_t> to(count * frame);
+  bench::measure(state, bench::Allocates::nothing, static_cast<std::int64_t>(count), [&] {
+    for (std::size_t at = 0; at < to.size(); at += frame) {
+      std::memcpy(to.data() + at, from.data() + elsewhere + at, frame);
+      benchmark::DoNotOptimize(to.data());
+      benchmark::ClobberMemory();
+    }
+  });
+}
+
 void BM_decode_binary(benchmark::State& state) {
   decode(state, ws::Opcode::binary);
 }
@@ -60,6 +77,7 @@ void sizes(benchmark::internal::Benchmark* benchmark) {
     benchmark->Arg(size);
 }
 
+BENCHMARK(copy_of)->Name("limit/memcpy")->Apply(sizes);
 BENCHMARK(BM_decode_binary)->Apply(sizes);
 BENCHMARK(BM_decode_text)->Apply(sizes);
 

@@ -1,5 +1,6 @@
 // Slots of endpoints and blocks of a pool, beside malloc and free of as many bytes. `find` is what every event of the
-// kernel pays to learn whose it is, among few connections and among a hundred thousand.
+// kernel pays to learn whose it is, among few connections and among a hundred thousand; `limit/index` reads a word of as
+// many elements of an array, without a check of whether they are still the same.
 #include <cstdlib>
 #include <vector>
 
@@ -25,6 +26,15 @@ void find(benchmark::State& state) {
   const std::vector<SlotId> ids = fill(slots, state.range(0));
   SeededRandom random(1);
   bench::measure(state, [&] { benchmark::DoNotOptimize(slots.find(ids[random.below(ids.size())])); });
+}
+
+void index(benchmark::State& state) {
+  struct alignas(128) Slot {
+    std::uint64_t word = 1;
+  };
+  const std::vector<Slot> slots(static_cast<std::size_t>(state.range(0)));
+  SeededRandom random(1);
+  bench::measure(state, [&] { benchmark::DoNotOptimize(slots[random.below(slots.size())].word); });
 }
 
 void allocate_and_release(benchmark::State& state) {
@@ -57,6 +67,7 @@ void malloc_and_free(benchmark::State& state) {
   });
 }
 
+BENCHMARK(index)->Name("limit/index")->Arg(100)->Arg(100'000);
 BENCHMARK(find)->Arg(100)->Arg(100'000);
 BENCHMARK(allocate_and_release)->Arg(100)->Arg(100'000);
 BENCHMARK(block)->Arg(512)->Arg(16384)->Arg(1 << 20);

@@ -1,5 +1,7 @@
 // A timer wheel that holds few timers beside one that holds a million: what an operation costs must not depend on that.
 // `expire` counts everything from setting a timer to its call, with the moves from level to level in between.
+// `limit/touch` is what memory alone asks for: a random delay, and three random timers written to, which are the one that
+// is moved and the neighbours that it leaves.
 #include <cstdint>
 #include <vector>
 
@@ -35,6 +37,19 @@ void move(benchmark::State& state) {
   bench::measure(state, [&] { full.wheel.set(full.any(), full.wheel.now() + random_delay(full.random)); });
 }
 
+void touch(benchmark::State& state) {
+  struct alignas(Timer) Like {
+    std::uint8_t bytes[sizeof(Timer)] = {};
+  };
+  SeededRandom random(1);
+  std::vector<Like> timers(static_cast<std::size_t>(state.range(0)));
+  bench::measure(state, [&] {
+    benchmark::DoNotOptimize(random_delay(random));
+    for (int i = 0; i < 3; i++) timers[random.below(timers.size())].bytes[0]++;
+    benchmark::ClobberMemory();
+  });
+}
+
 void cancel_and_set(benchmark::State& state) {
   Full full(state.range(0));
   bench::measure(state, [&] {
@@ -59,6 +74,7 @@ void expire(benchmark::State& state) {
   });
 }
 
+BENCHMARK(touch)->Name("limit/touch")->Arg(1000)->Arg(1'000'000);
 BENCHMARK(move)->Arg(1000)->Arg(1'000'000);
 BENCHMARK(cancel_and_set)->Arg(1000)->Arg(1'000'000);
 BENCHMARK(expire)->Arg(1000)->Arg(1'000'000);

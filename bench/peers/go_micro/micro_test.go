@@ -40,9 +40,12 @@ const request = "GET /chat/room?user=42 HTTP/1.1\r\n" +
 	"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" +
 	"\r\n"
 
-// A connection whose peer first sends `once` and then `frame` for ever, and reads whatever comes.
+// Bytes that a Read brings at most, if the library asks for as many: as frame_bench decodes them.
+const received = 16384
+
+// A connection whose peer first sends `once` and then `frames` for ever, and reads whatever comes.
 type memory struct {
-	once, frame []byte
+	once, frames []byte
 	at, written int
 	out         []byte
 }
@@ -53,11 +56,11 @@ func (m *memory) Read(to []byte) (int, error) {
 		m.once = m.once[n:]
 		return n, nil
 	}
-	if len(m.frame) == 0 {
+	if len(m.frames) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(to, m.frame[m.at:])
-	m.at = (m.at + n) % len(m.frame)
+	n := copy(to, m.frames[m.at:])
+	m.at = (m.at + n) % len(m.frames)
 	return n, nil
 }
 
@@ -76,7 +79,11 @@ func (m *memory) SetReadDeadline(time.Time) error  { return nil }
 func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 
 func newMemory(once string, frame []byte) *memory {
-	return &memory{once: []byte(once), frame: frame, out: make([]byte, 1<<20+64)}
+	frames := frame
+	if len(frame) > 0 {
+		frames = bytes.Repeat(frame, max(1, received/len(frame)))
+	}
+	return &memory{once: []byte(once), frames: frames, out: make([]byte, 1<<20+64)}
 }
 
 // Stands in for net/http's server: libraries take the connection over from it.
@@ -170,14 +177,14 @@ func upgraded(b *testing.B, conn *memory) (*responder, *http.Request) {
 	parsed, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(conn.once)))
 	check(b, err)
 	conn.once = nil
-	r.buffer = bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
+	r.buffer = bufio.NewReadWriter(bufio.NewReaderSize(conn, received), bufio.NewWriter(conn))
 	return r, parsed
 }
 
 // The convenient way: a frame with memory of its own.
 func BenchmarkReadFrame_gobwas(b *testing.B) {
 	each(b, func(b *testing.B, conn *memory, size int) func() int {
-		reader := bufio.NewReader(conn)
+		reader := bufio.NewReaderSize(conn, received)
 		return func() int {
 			frame, err := ws.ReadFrame(reader)
 			check(b, err)
@@ -190,7 +197,7 @@ func BenchmarkReadFrame_gobwas(b *testing.B) {
 // The way of its low-level documentation: header, then the payload into memory that is used again.
 func BenchmarkReadFrame_gobwasReuse(b *testing.B) {
 	each(b, func(b *testing.B, conn *memory, size int) func() int {
-		reader := bufio.NewReader(conn)
+		reader := bufio.NewReaderSize(conn, received)
 		memory := make([]byte, size)
 		scratch := make([]byte, ws.MaxHeaderSize)
 		return func() int {
