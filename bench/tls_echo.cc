@@ -1,14 +1,16 @@
 // Echoes with and without TLS, beside the cipher alone, and handshakes with and without resumption:
 //
-//   tls_echo epoll|io_uring [SECONDS]
+//   tls_echo epoll|io_uring [SECONDS [ROUNDS]]
 //
 // Model: the server's reactor has a thread of its own, whose CPU clock is read around each measurement; levada's client
-// role runs on the main thread. ws and wss take turns, and medians are printed, also of the ratio within a turn. Printed
-// are echoes (or connections) per CPU-second of the server. "cipher" is AES-256-GCM, what TLS needs for one echo: one
-// record decrypted, one encrypted, with OpenSSL and nothing else.
+// role runs on the main thread. ws, wss and the rest take turns, and what is printed, as JSON, is [median, lowest,
+// highest], also of the ratio within a turn: echoes (or connections, which are closed again) per CPU-second of the server.
+// "cipher" is AES-256-GCM, what TLS needs for one echo: one record decrypted, one encrypted, with OpenSSL and nothing
+// else. bench/tls makes a table of it.
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -23,7 +25,6 @@ namespace levada::bench {
 namespace {
 
 constexpr int connections = 50;
-constexpr int rounds = 5;
 
 double seconds_of(clockid_t clock) {
   timespec now{};
@@ -193,37 +194,60 @@ double cipher(std::size_t size, double seconds) {
   return static_cast<double>(count) / (now - begin);
 }
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
+// 0 where a turn was too short for a single one.
+void print(const char* name, std::vector<double> values, const char* behind = ", ") {
+  for (double& value : values)
+    if (!std::isfinite(value)) value = 0;
+  std::ranges::sort(values);
+  std::printf("\"%s\": [%.6g, %.6g, %.6g]%s", name, values[values.size() / 2], values.front(), values.back(),
+              behind);
 }
 
-int run(net::BackendKind kind, double seconds) {
+void print_echoes(Run& plain, Run& secure, std::size_t size, double seconds, int rounds) {
+  std::vector<double> ws, wss, ratio, alone;
+  for (int i = 0; i < rounds; i++) {
+    ws.push_back(plain.echo(size, seconds));
+    wss.push_back(secure.echo(size, seconds));
+    ratio.push_back(wss.back() / ws.back());
+    alone.push_back(cipher(size, seconds / 4));
+  }
+  std::printf("{\"payload\": %zu, ", size);
+  print("ws", ws);
+  print("wss", wss);
+  print("ratio", ratio);
+  print("cipher", alone, "}");
+}
+
+void print_handshakes(net::BackendKind kind, const test::Authority& ca, double seconds, int rounds) {
+  std::vector<double> plain, full, resumed, share;
+  for (int i = 0; i < rounds; i++) {
+    plain.push_back(Run(kind, ca, false).handshakes(seconds));
+    full.push_back(Run(kind, ca, true, false).handshakes(seconds));
+    Run resuming(kind, ca, true, true);
+    resumed.push_back(resuming.handshakes(seconds));
+    share.push_back(resuming.share_resumed());
+  }
+  print("ws", plain);
+  print("full", full);
+  print("resumed", resumed);
+  print("share_resumed", share, "");
+}
+
+int run(net::BackendKind kind, double seconds, int rounds) {
   const test::Authority ca;
-  Run plain(kind, ca, false), secure(kind, ca, true);
-  plain.connect();
-  secure.connect();
-  std::printf("%-9s %10s %10s %8s %12s\n", "payload", "ws", "wss", "wss/ws", "cipher");
-  for (const std::size_t size : {16u, 512u, 4096u, 65536u, 1048576u}) {
-    std::vector<double> ws, wss, ratio;
-    for (int i = 0; i < rounds; i++) {
-      ws.push_back(plain.echo(size, seconds));
-      wss.push_back(secure.echo(size, seconds));
-      ratio.push_back(wss.back() / ws.back());
+  std::printf("{\"echoes\": [");
+  {
+    Run plain(kind, ca, false), secure(kind, ca, true);
+    plain.connect();
+    secure.connect();
+    for (const std::size_t size : {16u, 512u, 4096u, 65536u, 1048576u}) {
+      if (size != 16u) std::printf(", ");
+      print_echoes(plain, secure, size, seconds, rounds);
     }
-    std::printf("%-9zu %10.0f %10.0f %8.2f %12.0f\n", size, median(ws), median(wss), median(ratio),
-                cipher(size, seconds));
-    std::fflush(stdout);
   }
-  for (const bool resumption : {false, true}) {
-    Run one(kind, ca, true, resumption);
-    const double rate = one.handshakes(2 * seconds);
-    std::printf("connections, %s: %.0f (%.0f %% resumed)\n", resumption ? "resumed" : "full", rate,
-                100 * one.share_resumed());
-  }
-  Run one(kind, ca, false);
-  std::printf("connections, ws: %.0f\n", one.handshakes(2 * seconds));
+  std::printf("], \"connections\": {");
+  print_handshakes(kind, ca, seconds, rounds);
+  std::puts("}}");
   return 0;
 }
 
@@ -233,10 +257,10 @@ int run(net::BackendKind kind, double seconds) {
 int main(int argc, char** argv) {
   const std::string backend = argc > 1 ? argv[1] : "";
   if (backend != "epoll" && backend != "io_uring") {
-    std::fprintf(stderr, "usage: tls_echo epoll|io_uring [SECONDS]\n");
+    std::fprintf(stderr, "usage: tls_echo epoll|io_uring [SECONDS [ROUNDS]]\n");
     return 2;
   }
   using levada::net::BackendKind;
   return levada::bench::run(backend == "epoll" ? BackendKind::epoll : BackendKind::io_uring,
-                            argc > 2 ? std::atof(argv[2]) : 1.0);
+                            argc > 2 ? std::atof(argv[2]) : 1.0, argc > 3 ? std::atoi(argv[3]) : 5);
 }
