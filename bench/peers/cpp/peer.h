@@ -14,10 +14,15 @@ inline bool asked_version(int argc, char** argv) {
   return argc == 2 && std::string_view(argv[1]) == "--version";
 }
 
-inline unsigned short port(int argc, char** argv) {
+inline const char* argument(int argc, char** argv, std::string_view name) {
   for (int i = 1; i + 1 < argc; i++)
-    if (std::string_view(argv[i]) == "--port") return static_cast<unsigned short>(std::atoi(argv[i + 1]));
-  return 0;
+    if (name == argv[i]) return argv[i + 1];
+  return nullptr;
+}
+
+inline unsigned short port(int argc, char** argv) {
+  const char* text = argument(argc, argv, "--port");
+  return static_cast<unsigned short>(text == nullptr ? 0 : std::atoi(text));
 }
 
 inline void announce(int port) {

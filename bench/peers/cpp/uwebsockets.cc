@@ -1,5 +1,5 @@
-// An echo server with uWebSockets: `uwebsockets [--port N]`. A message on /broadcast is published to all connections of
-// that path.
+// An echo server with uWebSockets: `uwebsockets [--port N]`, and built with -DPEER_TLS `uwebsockets [--port N] --cert FILE
+// --key FILE`. A message on /broadcast is published to all connections of that path.
 #include <cstdio>
 #include <string_view>
 
@@ -11,8 +11,25 @@ namespace {
 
 struct Nothing {};
 
-uWS::App::WebSocketBehavior<Nothing> behavior() {
-  uWS::App::WebSocketBehavior<Nothing> result;
+#ifdef PEER_TLS
+using App = uWS::SSLApp;
+constexpr int secure = 1;
+App make_app(int argc, char** argv) {
+  uWS::SocketContextOptions options;
+  options.cert_file_name = peer::argument(argc, argv, "--cert");
+  options.key_file_name = peer::argument(argc, argv, "--key");
+  return App(options);
+}
+#else
+using App = uWS::App;
+constexpr int secure = 0;
+App make_app(int, char**) {
+  return {};
+}
+#endif
+
+App::WebSocketBehavior<Nothing> behavior() {
+  App::WebSocketBehavior<Nothing> result;
   result.compression = uWS::DISABLED;
   result.maxPayloadLength = peer::max_message;
   result.maxBackpressure = peer::max_message;
@@ -23,7 +40,7 @@ uWS::App::WebSocketBehavior<Nothing> behavior() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  uWS::App app;
+  App app = make_app(argc, argv);
   auto echo = behavior();
   echo.message = [](auto* socket, std::string_view message, uWS::OpCode opcode) {
     socket->send(message, opcode);
@@ -36,7 +53,7 @@ int main(int argc, char** argv) {
   app.ws<Nothing>("/broadcast", std::move(broadcast)).ws<Nothing>("/*", std::move(echo));
   app.listen("127.0.0.1", peer::port(argc, argv), [](us_listen_socket_t* socket) {
     if (socket == nullptr) std::exit(1);
-    peer::announce(us_socket_local_port(0, reinterpret_cast<us_socket_t*>(socket)));
+    peer::announce(us_socket_local_port(secure, reinterpret_cast<us_socket_t*>(socket)));
   });
   app.run();
 }

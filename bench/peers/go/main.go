@@ -1,4 +1,5 @@
-// Echo servers with the WebSocket libraries of Go: `peers --library NAME [--port N]`.
+// Echo servers with the WebSocket libraries of Go: `peers --library NAME [--port N] [--cert FILE --key FILE]`; and
+// clients: `peers --library NAME --connect PORT --connections C --bytes B` (clients.go).
 //
 // Each is configured as its documentation does for throughput. All run on one thread of Go code (GOMAXPROCS 1). A
 // message on any path comes back to its sender; on /broadcast it goes to all connections of that path, encoded once
@@ -6,6 +7,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"net"
@@ -78,6 +80,11 @@ func acceptEach(listener net.Listener, serve func(net.Conn)) error {
 	}
 }
 
+func secured(listener net.Listener, cert, key string) (net.Listener, error) {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	return tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}}), err
+}
+
 func names() string {
 	list := make([]string, 0, len(libraries))
 	for name := range libraries {
@@ -90,7 +97,20 @@ func names() string {
 func main() {
 	library := flag.String("library", "", "one of "+names())
 	port := flag.Int("port", 0, "0: any free one")
+	cert := flag.String("cert", "", "PEM file: wss, not with nbio")
+	key := flag.String("key", "", "PEM file of its key")
+	connect := flag.Int("connect", 0, "be a client of this port")
+	connections := flag.Int("connections", 1, "of a client")
+	size := flag.Int("bytes", 16, "of a client's messages")
 	flag.Parse()
+	if *connect != 0 {
+		runtime.GOMAXPROCS(1)
+		if err := runClients(*library, *connect, *connections, *size); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	serve, known := libraries[*library]
 	if !known {
 		fmt.Fprintln(os.Stderr, "no such library; there are", names())
@@ -100,6 +120,11 @@ func main() {
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", *port))
 	if err == nil {
 		fmt.Printf("listening ws://%s\n", listener.Addr())
+		if *cert != "" {
+			listener, err = secured(listener, *cert, *key)
+		}
+	}
+	if err == nil {
 		err = serve(listener)
 	}
 	fmt.Fprintln(os.Stderr, err)
