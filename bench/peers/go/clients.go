@@ -110,7 +110,9 @@ func dialGobwas(l *load) (func(), error) {
 }
 
 func dialGorilla(l *load) (func(), error) {
-	dialer := websocket.Dialer{ReadBufferSize: 4096, WriteBufferSize: 4096, WriteBufferPool: &sync.Pool{}}
+	// Longer than the write buffer, a message of a client would leave in fragments.
+	buffer := len(l.payload) + 4096
+	dialer := websocket.Dialer{ReadBufferSize: 4096, WriteBufferSize: buffer, WriteBufferPool: &sync.Pool{}}
 	conn, _, err := dialer.Dial(l.url, nil)
 	if err != nil {
 		return nil, err

@@ -46,8 +46,8 @@ const received = 16384
 // A connection whose peer first sends `once` and then `frames` for ever, and reads whatever comes.
 type memory struct {
 	once, frames []byte
-	at, written int
-	out         []byte
+	at, written  int
+	out          []byte
 }
 
 func (m *memory) Read(to []byte) (int, error) {
