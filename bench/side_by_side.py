@@ -123,7 +123,11 @@ def run_block(options, workload, order):
             why = done.stderr.strip() or f"the client ended with status {done.returncode}"
             raise Failure(f"{workload.name} with {' '.join(order)}: {why}")
     result = json.loads(done.stdout)
-    return dict(zip(order, result["targets"])), result["client_load"]
+    targets = dict(zip(order, result["targets"]))
+    for name, rounds in targets.items():
+        if any(turn[0] <= 0 or turn[1] <= 0 for pair in rounds for turn in pair):
+            raise Failure(f"{workload.name} with {name}: a turn without messages, or without CPU time of the server")
+    return targets, result["client_load"]
 
 
 def measure(options, workload):
