@@ -49,7 +49,7 @@ def versions(build):
     found = {
         "g++": output_of("g++", "-dumpfullversion"),
         "go": output_of("go", "env", "GOVERSION").removeprefix("go"),
-        "rustc": output_of("rustc", "--version"),
+        "rustc": output_of("rustc", "--version").removeprefix("rustc ").partition(" ")[0],
         "node": output_of("node", "--version"),
         "levada": output_of("git", "describe", "--always", "--dirty", cwd=BENCH),
     }

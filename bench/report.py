@@ -37,8 +37,9 @@ def measured(parts):
 # ---- Markdown ----
 
 
-def table(head, rows):
-    align = ["---"] + ["--:"] * (len(head) - 1)
+def table(head, rows, align="r"):
+    """`align`: of the columns from the second on."""
+    align = ["---"] + ["--:" if align == "r" else "---"] * (len(head) - 1)
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in [head, align, *rows])
 
 
@@ -162,7 +163,7 @@ def run_lines(parts, names):
                  *(["no result"] if not result else [])]
         load = f"{result['system']['load']:.1f}" if result else ""
         rows.append([name, run["began"], f"{run['took_s'] / 60:.1f} min", load, f"`{run['command']}`" + "".join(f", {note}" for note in notes)])
-    return table(["part", "began", "took", "load at its end", "command"], rows)
+    return table(["part", "began", "took", "load at its end", "command"], rows, align="l")
 
 
 def markdown(parts, names):
