@@ -189,7 +189,7 @@ body { margin: 0 auto; padding: 20px 16px 40px; max-width: 1340px; background: v
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; }
 p { margin: .25rem 0; } .soft { color: var(--soft); overflow-wrap: anywhere; }
 nav a { color: inherit; margin-right: 1em; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; align-items: start; }
 figure { margin: 0; padding: 12px; background: var(--panel); border: 1px solid var(--line); border-radius: 8px; }
 figure.wide { grid-column: 1 / -1; background: #fcfcfb; }
 figcaption { font-weight: 600; margin-bottom: 6px; }
@@ -226,7 +226,7 @@ def bars(title, values, form, logarithmic=False, spans=None):
     marks = []
     for row, (name, value) in enumerate(values):
         y, length, text = 22 * row, max(position(value), 1), html.escape(form(value))
-        marks.append(f'<text x="166" y="{y + 15}" text-anchor="end">{html.escape(name[:26])}</text>'
+        marks.append(f'<text x="166" y="{y + 15}" text-anchor="end">{html.escape(name if len(name) < 28 else "…" + name[-26:])}</text>'
                      f'<rect class="{color(name)}" x="172" y="{y + 3}" width="{length:.1f}" height="15" rx="2">'
                      f"<title>{html.escape(name)}: {text}</title></rect>"
                      f'<text x="{178 + length:.1f}" y="{y + 15}">{text}</text>')
@@ -257,8 +257,11 @@ def curves(title, series, form_x, form_y):
         y = to_y(10**power)
         marks.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
                      f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{html.escape(form_y(10**power))}</text>')
-    ticks = sorted(set(xs))
-    for x in ticks[:: max(1, len(ticks) // 5)]:
+    last = -math.inf
+    for x in sorted(set(xs)):
+        if to_x(x) < last + 52:
+            continue
+        last = to_x(x)
         marks.append(f'<text x="{to_x(x):.1f}" y="{bottom + 16}" text-anchor="middle">{html.escape(form_x(x))}</text>')
     for index, (name, points) in enumerate(series.items()):
         stroke = CURVES[index % len(CURVES)]
@@ -268,7 +271,7 @@ def curves(title, series, form_x, form_y):
                   f'{form_y(y)}</title></circle>' for x, y in points]
         marks.append(f'<rect x="{right + 12}" y="{top + 18 * index}" width="10" height="10" fill="{stroke}"/>'
                      f'<text x="{right + 26}" y="{top + 10 + 18 * index}">{html.escape(name)}</text>')
-    return figure(f"{title}, logarithmic", f'<svg class="plot" viewBox="0 0 560 275" role="img" aria-label="{html.escape(title)}">'
+    return figure(f"{title}, logarithmic", f'<svg class="plot" viewBox="0 0 560 {max(275, 18 * len(series) + 8)}" role="img" aria-label="{html.escape(title)}">'
                   f'{"".join(marks)}</svg>')
 
 
@@ -296,8 +299,22 @@ def micro_plots(part):
         series["memcpy"] = [(row["payload"], row["limit_ns"]) for row in rows if row["limit_ns"]]
         yield curves(f"{operation}: time over payload", series, size, nanoseconds)
     for program, cases in result.get("full", {}).items():
-        yield bars(f"{program.removesuffix('_bench')}: every case", [(name, case["ns_per_op"]) for name, case in cases.items()],
-                   nanoseconds, logarithmic=True)
+        yield from full_plots(program.removesuffix("_bench"), cases)
+
+
+def full_plots(title, cases):
+    """Curves over the last argument where there are three of it or more, in eights; bars of the rest."""
+    series = {}
+    for name, case in cases.items():
+        if found := re.match(r"(.+)/(\d+)$", name):
+            series.setdefault(found[1], []).append((int(found[2]), case["ns_per_op"]))
+    drawn = {name: points for name, points in series.items() if len([x for x, _ in points if x > 0]) > 2}
+    names = list(drawn)
+    for at in range(0, len(names), len(CURVES)):
+        yield curves(f"{title}: time over the last argument", {name: sorted(drawn[name]) for name in names[at : at + len(CURVES)]},
+                     lambda value: size(value).replace("B", "").strip(), nanoseconds)
+    rest = [(name, case["ns_per_op"]) for name, case in cases.items() if name.rpartition("/")[0] not in drawn]
+    yield bars(title, rest, nanoseconds, logarithmic=True)
 
 
 def turn_plots(part):
