@@ -7,10 +7,8 @@ namespace {
 
 // Takes the longest run of token characters off the front of `text`; empty if there is none.
 std::string_view take_token(std::string_view& text) {
-  std::size_t size = 0;
-  while (size < text.size() && is_token(text.substr(size, 1))) ++size;
-  const std::string_view token = text.substr(0, size);
-  text.remove_prefix(size);
+  const std::string_view token = text.substr(0, token_size(text));
+  text.remove_prefix(token.size());
   return token;
 }
 
@@ -126,6 +124,10 @@ bool ExtensionCursor::next(Extension& extension) {
 }
 
 bool ExtensionCursor::valid() const {
+  // What most browsers send, each time they connect.
+  constexpr std::string_view usual = "permessage-deflate; client_max_window_bits";
+  constexpr FieldId id = FieldId::sec_websocket_extensions;
+  if (head_ != nullptr && head_->count(id) == 1 && head_->find(id) == usual) return true;
   ExtensionCursor all = head_ != nullptr ? ExtensionCursor(*head_) : ExtensionCursor(value_);
   std::size_t count = 0;
   for (std::string_view item; all.next_item(item); ++count) {

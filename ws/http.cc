@@ -3,12 +3,15 @@
 // characters ends; what stands there is judged by the same scalar code on every machine.
 #include <levada/ws/http.h>
 
+#include <arpa/inet.h>
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 #include <cstring>  // also memmem
 
 namespace levada::ws {
@@ -42,7 +45,16 @@ using detail::Step;
 // Longest method that is worth reading; the registry's longest has 17 characters.
 constexpr std::size_t max_method_size = 32;
 
-enum CharClass : std::uint8_t { token_char = 1, target_char = 2, text_char = 4, authority_char = 8 };
+// Empty lines before a request that are skipped.
+constexpr int max_empty_lines = 4;
+
+enum CharClass : std::uint8_t {
+  token_char = 1,
+  target_char = 2,
+  text_char = 4,
+  host_char = 8,
+  path_char = 16
+};
 
 constexpr bool is_alnum(unsigned c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -54,9 +66,10 @@ constexpr auto char_classes = [] {
     const auto is_one_of = [c](std::string_view set) { return set.find(static_cast<char>(c)) != set.npos; };
     unsigned bits = 0;
     if (is_alnum(c) || is_one_of("!#$%&'*+-.^_`|~")) bits |= token_char;
-    if (c > 0x20 && c < 0x7f && c != '#') bits |= target_char;
+    if (c > 0x20 && c < 0x7f && !is_one_of("#\"<>")) bits |= target_char;
     if (c == '\t' || (c >= 0x20 && c != 0x7f)) bits |= text_char;
-    if (is_alnum(c) || is_one_of("-._~!$&'()*+;=:[]%")) bits |= authority_char;
+    if (is_alnum(c) || is_one_of("-._~!$&'()*+,;=")) bits |= host_char | path_char;
+    if (is_one_of(":@/")) bits |= path_char;
     table[c] = static_cast<std::uint8_t>(bits);
   }
   return table;
@@ -69,6 +82,23 @@ bool has_class(char c, CharClass char_class) {
 const char* skip_class(const char* at, const char* end, CharClass char_class) {
   while (at != end && has_class(*at, char_class)) ++at;
   return at;
+}
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool is_hex(char c) {
+  const char lower = static_cast<char>(c | 0x20);
+  return is_digit(c) || (lower >= 'a' && lower <= 'f');
+}
+
+// The same for parts of a URI: past the whole escapes, too.
+const char* skip_uri_text(const char* at, const char* end, CharClass char_class) {
+  for (;; at += 3) {
+    at = skip_class(at, end, char_class);
+    if (end - at < 3 || at[0] != '%' || !is_hex(at[1]) || !is_hex(at[2])) return at;
+  }
 }
 
 bool all_of_class(std::string_view text, CharClass char_class) {
@@ -167,7 +197,7 @@ Step take_space(Cursor& cursor) {
 // HTTP-version (RFC 9112 section 2.3), case-sensitive.
 Step take_version(Cursor& cursor, unsigned& minor) {
   constexpr std::string_view form = "HTTP/d.d";  // d: a digit
-  const auto fits = [](char c, char wanted) { return wanted == 'd' ? c >= '0' && c <= '9' : c == wanted; };
+  const auto fits = [](char c, char wanted) { return wanted == 'd' ? is_digit(c) : c == wanted; };
   for (std::size_t i = 0; i < form.size(); ++i) {
     if (i == cursor.size()) return Step::more;
     if (!fits(cursor.at[i], form[i])) return Step::bad_request;
@@ -221,6 +251,46 @@ bool is_name(const char* text, const char (&name)[array_size]) {
   }
 }
 
+// What stands in the brackets of a host (RFC 3986 section 3.2.2): an IPv6 address or, with a version, what may come
+// after it. No zone: that means something to the sender alone.
+bool is_ip_literal(std::string_view text) {
+  if (text.empty() || (text.front() | 0x20) != 'v') return is_ipv6_address(text);
+  const std::size_t dot = text.find('.');
+  if (dot == text.npos || dot == 1 || dot + 1 == text.size()) return false;
+  const auto is_host_or_colon = [](char c) { return c == ':' || has_class(c, host_char); };
+  return std::all_of(text.begin() + 1, text.begin() + static_cast<std::ptrdiff_t>(dot), is_hex) &&
+         std::all_of(text.begin() + static_cast<std::ptrdiff_t>(dot) + 1, text.end(), is_host_or_colon);
+}
+
+// Past the host at `at`; `at` itself if there is none.
+const char* skip_host(const char* at, const char* end) {
+  if (at == end || *at != '[') return skip_uri_text(at, end, host_char);
+  const char* const bracket = std::find(at, end, ']');
+  return bracket != end && is_ip_literal(view(at + 1, bracket)) ? bracket + 1 : at;
+}
+
+// Past the digits at `at`.
+const char* skip_digits(const char* at, const char* end) {
+  while (at != end && is_digit(*at)) ++at;
+  return at;
+}
+
+// authority-form (RFC 9112 section 3.2.3): with a port, which RFC 9110 section 9.3.6 wants checked.
+bool is_connect_target(std::string_view text) {
+  if (!is_authority(text)) return false;
+  const char* const end = text.data() + text.size();
+  const char* const colon = skip_host(text.data(), end);
+  if (colon == end) return false;
+  std::uint16_t port = 0;
+  return std::from_chars(colon + 1, end, port).ec == std::errc{} && port != 0;
+}
+
+// path-abempty (RFC 3986 section 3.3).
+bool is_path(std::string_view text) {
+  const char* const end = text.data() + text.size();
+  return skip_uri_text(text.data(), end, path_char) == end;
+}
+
 ParseResult make_result(Step step, std::size_t consumed, bool at_limit, Step limit_step) {
   if (step == Step::ok) return {ParseState::complete, 0, consumed};
   if (step == Step::more && !at_limit) return {};
@@ -267,17 +337,31 @@ FieldId identify(std::string_view name) {
   }
 }
 
+std::size_t token_size(std::string_view text) {
+  return static_cast<std::size_t>(skip_token(text.data(), text.data() + text.size()) - text.data());
+}
 bool is_token(std::string_view text) {
-  return !text.empty() && all_of_class(text, token_char);
+  return !text.empty() && token_size(text) == text.size();
 }
 bool is_field_value(std::string_view text) {
   return all_of_class(text, text_char);
 }
 bool is_authority(std::string_view text) {
-  return !text.empty() && all_of_class(text, authority_char);
+  const char* const end = text.data() + text.size();
+  const char* at = skip_host(text.data(), end);
+  if (at == text.data()) return false;
+  if (at != end && *at == ':') at = skip_digits(at + 1, end);
+  return at == end;
+}
+bool is_ipv6_address(std::string_view text) {
+  char terminated[INET6_ADDRSTRLEN] = "";
+  if (text.size() >= sizeof terminated || text.find('\0') != text.npos) return false;
+  std::copy(text.begin(), text.end(), terminated);
+  in6_addr ignored;
+  return inet_pton(AF_INET6, terminated, &ignored) == 1;
 }
 bool is_request_target(std::string_view text) {
-  return !text.empty() && all_of_class(text, target_char);
+  return !text.empty() && all_of_class(text, target_char) && is_path(text.substr(0, text.find('?')));
 }
 
 bool equals_ignore_case(std::string_view a, std::string_view b) {
@@ -426,14 +510,28 @@ ParseResult HttpRequest::parse(Bytes in, const HttpLimits& limits) {
   Step step = parse_line(cursor);
   const Step limit_step = step == Step::more ? Step::target_too_long : Step::head_too_large;
   if (step == Step::ok) step = parse_fields(cursor, limits);
+  if (step == Step::ok && count(FieldId::transfer_encoding) != 0) step = check_codings();
   return make_result(step, static_cast<std::size_t>(cursor.at - begin), in.size() >= limits.max_bytes,
                      limit_step);
 }
 
+// RFC 9112 sections 6.1, 6.3: content of which chunked is not the last coding, once, has no end that can be found.
+Step HttpRequest::check_codings() const {
+  std::size_t codings = 0, chunked = 0;
+  bool is_chunked = false;  // the one before
+  std::string_view coding;
+  for (ListCursor cursor(*this, FieldId::transfer_encoding); cursor.next(coding); ++codings) {
+    is_chunked = equals_ignore_case(coding, "chunked");
+    chunked += is_chunked;
+  }
+  if (!is_chunked || chunked != 1) return Step::bad_request;
+  return codings == 1 ? Step::ok : Step::not_implemented;
+}
+
 // request-line (RFC 9112 section 3). The accessors are set only once the whole line is known to be good.
 Step HttpRequest::parse_line(Cursor& cursor) {
-  // RFC 9112 section 2.2: one empty line before the request line is forgiven.
-  if (!cursor.empty() && *cursor.at == '\r') {
+  // RFC 9112 section 2.2: empty lines before the request line are forgiven.
+  for (int i = 0; i < max_empty_lines && !cursor.empty() && *cursor.at == '\r'; ++i) {
     if (const Step step = take_line_end(cursor); step != Step::ok) return step;
   }
   const char* const method = cursor.at;
@@ -465,7 +563,7 @@ bool HttpRequest::split_target() {
   std::string_view rest = target_;
   if (method_ == "CONNECT") {
     authority_ = target_;
-    return is_authority(authority_);
+    return is_connect_target(authority_);
   }
   if (method_ == "OPTIONS" && target_ == "*") {
     path_ = target_;
@@ -486,7 +584,7 @@ bool HttpRequest::split_target() {
   path_ = rest.substr(0, question);
   if (path_.empty()) path_ = "/";
   if (question != rest.npos) query_ = rest.substr(question + 1);
-  return true;
+  return is_path(path_);
 }
 
 bool HttpRequest::keep_alive() const {
@@ -504,6 +602,35 @@ ParseResult HttpResponse::parse(Bytes in, const HttpLimits& limits) {
   if (step == Step::ok) step = parse_fields(cursor, limits);
   return make_result(step, static_cast<std::size_t>(cursor.at - begin), in.size() >= limits.max_bytes,
                      Step::head_too_large);
+}
+
+namespace {
+
+// Replaces each line break that a folded line follows by spaces (RFC 9112 section 5.2), but for the one behind the
+// status line, and none behind the head.
+void unfold(MutableBytes in) {
+  std::uint8_t* const end = in.data() + in.size();
+  bool in_fields = false;
+  for (std::uint8_t* at = in.data(); (at = std::find(at, end, '\r')) != end && end - at > 2; ++at) {
+    if (at[1] != '\n') continue;
+    if (at[2] == '\r') return;
+    if (in_fields && is_blank(static_cast<char>(at[2]))) at[0] = at[1] = ' ';
+    in_fields = true;
+  }
+}
+
+}  // namespace
+
+ParseResult HttpResponse::parse_final(MutableBytes in, const HttpLimits& limits) {
+  HttpLimits left = limits;
+  for (std::size_t before = 0;;) {
+    unfold(in.subspan(before));
+    ParseResult result = parse(in.subspan(before), left);
+    if (result.state != ParseState::complete) return result;
+    left.max_bytes -= result.consumed;
+    before += result.consumed;
+    if (status_ >= 200 || status_ == 101) return {result.state, 0, before};
+  }
 }
 
 // status-line (RFC 9112 section 4). Servers that write no reason often leave out the space before it as well;

@@ -5,7 +5,7 @@
 // or invalid, and the answer for a head does not depend on how its bytes were cut on the way.
 //
 // The grammar is strict, because what two parsers read differently is how requests are smuggled: lines end in
-// CRLF, no space before a colon, no folded lines, no control bytes. Fields that the opening handshake needs
+// CRLF, no space before a colon, no folded lines but in the responses that a client gets, no control bytes. Fields that the opening handshake needs
 // are recognised while they are parsed (FieldId), so that checking a handshake searches nothing.
 //
 // One object serves many heads, one after another; each reactor needs one. Not thread-safe.
@@ -60,18 +60,24 @@ inline constexpr std::size_t field_id_count = 12;
 // The id of a field name, whatever its case. `name` must be a token.
 FieldId identify(std::string_view name);
 
-// token (RFC 9110 section 5.6.2): methods, field names, subprotocols.
+// token (RFC 9110 section 5.6.2): methods, field names, subprotocols. token_size() is of the one at the front; 0: none.
+std::size_t token_size(std::string_view text);
 bool is_token(std::string_view text);
 
 // A field value that is safe to write: no control bytes but the tab, so no line end either (RFC 9110
 // section 5.5).
 bool is_field_value(std::string_view text);
 
-// host[:port] as it stands in a Host field (RFC 9110 section 7.2): not empty, only characters that a URI's
-// host and port can have. The user part of a URI ("user@") is refused.
+// host[:port] as it stands in a Host field (RFC 9110 section 7.2) and by the grammar of RFC 3986 section 3.2: a name,
+// an IPv4 address or an IP literal in brackets, and digits if there is a port. The user part of a URI ("user@") is
+// refused.
 bool is_authority(std::string_view text);
 
-// A request target that can stand in a request line: printable ASCII without a fragment, not empty.
+// An IPv6 address without brackets or zone.
+bool is_ipv6_address(std::string_view text);
+
+// A request target that can stand in a request line: not empty, a path by the grammar of RFC 3986 section 3.3, and a
+// query that may also have what browsers leave as it is there (the URL Standard): any printable ASCII but " # < >.
 bool is_request_target(std::string_view text);
 
 // Compares ASCII letters without regard to case and everything else exactly.
@@ -185,10 +191,10 @@ class ListCursor {
 // A request's head (RFC 9112 section 3).
 class HttpRequest : public HttpHead {
  public:
-  // Parses the head at the start of `in`; bytes behind it are not looked at. One empty line before it is
+  // Parses the head at the start of `in`; bytes behind it are not looked at. Up to four empty lines before it are
   // skipped. Status when invalid: 400; 414 when the request line alone passes max_bytes; 431 when the head
-  // passes max_bytes or max_fields; 501 when the method is longer than any method is; 505 when the version is
-  // not HTTP/1.x. Bytes that cannot begin a request are refused with the first of them that is wrong.
+  // passes max_bytes or max_fields; 501 when the method is longer than any method is, or the content has a transfer
+  // coding besides chunked; 505 when the version is not HTTP/1.x. Bytes that cannot begin a request are refused with the first of them that is wrong.
   ParseResult parse(Bytes in, const HttpLimits& limits = {});
 
   std::string_view method() const { return method_; }  // case-sensitive; "GET"
@@ -208,6 +214,7 @@ class HttpRequest : public HttpHead {
  private:
   detail::Step parse_line(detail::Cursor& cursor);
   bool split_target();
+  detail::Step check_codings() const;
 
   std::string_view method_;
   std::string_view target_;
@@ -222,6 +229,11 @@ class HttpResponse : public HttpHead {
   // As HttpRequest::parse. When invalid, http_status tells the kind of failure by the number a server would
   // answer: 400 malformed, 431 too large, 505 not HTTP/1.x.
   ParseResult parse(Bytes in, const HttpLimits& limits = {});
+
+  // The same for a client that waits for the final response: interim ones (1xx but 101) are skipped, and each line
+  // break before a folded line is overwritten with spaces (RFC 9112 section 5.2). max_bytes holds for all heads
+  // together; `consumed` counts them all. What was looked at and is incomplete may be given again with more behind it.
+  ParseResult parse_final(MutableBytes in, const HttpLimits& limits = {});
 
   unsigned status() const { return status_; }          // 100 to 999
   std::string_view reason() const { return reason_; }  // may be empty

@@ -228,10 +228,8 @@ void put_connect_request(detail::Writer& writer, const ConnectRequest& request) 
 }
 
 bool is_writable(const ConnectRequest& request) {
-  IpAddress ignored;
-  unsigned prefix = 0;
-  if (!is_authority(request.host) || request.host.find_first_of("[]") != request.host.npos) return false;
-  if (request.host.find(':') != request.host.npos && !parse_ip(request.host, ignored, prefix)) return false;
+  const bool is_ipv6 = request.host.find(':') != request.host.npos;
+  if (!(is_ipv6 ? is_ipv6_address(request.host) : is_authority(request.host))) return false;
   return request.port != 0 && is_field_value(request.authorization);
 }
 

@@ -1,9 +1,5 @@
 #include <levada/ws/url.h>
 
-#include <arpa/inet.h>
-#include <array>
-#include <cstring>
-
 #include <levada/ws/http.h>
 
 namespace levada::ws {
@@ -53,14 +49,6 @@ UrlError check(std::string_view text, std::string_view more, ZeroByte zero = Zer
     }
   }
   return UrlError::none;
-}
-
-bool is_ipv6_address(std::string_view text) {
-  char terminated[INET6_ADDRSTRLEN] = "";
-  if (text.size() >= sizeof terminated || text.find('\0') != text.npos) return false;
-  std::memcpy(terminated, text.data(), text.size());
-  in6_addr ignored;
-  return inet_pton(AF_INET6, terminated, &ignored) == 1;
 }
 
 // An empty port is the default one (RFC 3986 section 3.2.3).
