@@ -1,8 +1,10 @@
 #include <levada/ws/handshake.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
+#include <levada/ws/extension.h>
 #include <levada/ws/writer.h>
 
 namespace levada::ws {
@@ -24,7 +26,6 @@ constexpr Rejection bad_request(std::string_view body) {
 }
 
 constexpr Rejection bad_host = bad_request("exactly one Host field with a host name is required\n");
-constexpr Rejection old_http = bad_request("a WebSocket handshake needs HTTP/1.1\n");
 constexpr Rejection not_get = {405, {}, allow_fields, "a WebSocket handshake is a GET request\n"};
 constexpr Rejection bad_target = bad_request("the request target names no resource\n");
 constexpr Rejection no_connection = bad_request("\"Connection: Upgrade\" is missing\n");
@@ -32,12 +33,28 @@ constexpr Rejection bad_version = {426, {}, version_fields, "WebSocket version 1
 constexpr Rejection repeated_version = bad_request("Sec-WebSocket-Version is repeated\n");
 constexpr Rejection repeated_key = bad_request("Sec-WebSocket-Key is repeated\n");
 constexpr Rejection bad_key = bad_request("Sec-WebSocket-Key is missing or is not base64 of 16 bytes\n");
+constexpr Rejection bad_subprotocols = bad_request("Sec-WebSocket-Protocol is no list of different tokens\n");
+constexpr Rejection bad_extensions = bad_request("Sec-WebSocket-Extensions is no list of extensions\n");
 constexpr Rejection unexpected_content = bad_request("a WebSocket handshake has no content\n");
 constexpr Rejection plain_request = {426, {}, version_fields, "this is a WebSocket endpoint\n"};
 constexpr Rejection bad_origin = {403, {}, text_fields, "this origin is not allowed\n"};
 
+// What a client may offer of subprotocols: each is compared with all others.
+constexpr std::size_t max_offered_subprotocols = 100;
+
 constexpr UpgradeCheck rejected(const Rejection& why) {
   return {RequestKind::rejected, &why};
+}
+
+// RFC 6455 section 4.1 point 10: at least one, each a token, none twice.
+bool valid_subprotocols(const HttpRequest& request) {
+  std::array<std::string_view, max_offered_subprotocols> names;
+  auto end = names.begin();
+  std::string_view name;
+  for (ListCursor cursor(request, FieldId::sec_websocket_protocol); cursor.next(name); *end++ = name) {
+    if (!is_token(name) || end == names.end() || std::find(names.begin(), end, name) != end) return false;
+  }
+  return end != names.begin();
 }
 
 // ---- Origins ----
@@ -125,28 +142,33 @@ void put_status_line(Writer& writer, unsigned status, std::string_view reason) {
   writer.put("\r\n");
 }
 
+bool has_date(std::span<const HttpField> fields) {
+  return std::any_of(fields.begin(), fields.end(),
+                     [](const HttpField& field) { return equals_ignore_case(field.name, "Date"); });
+}
+
 void put_response(Writer& writer, const Response& response) {
-  const bool has_content = response.status >= 200 && response.status != 204 && response.status != 304;
+  const bool has_length = response.status >= 200 && response.status != 204 && response.status != 304;
+  const std::string_view body = response.status == 205 ? std::string_view() : response.body;
   put_status_line(writer, response.status, response.reason);
   if (response.status == 426) {
     writer.put("Upgrade: websocket\r\n");
     writer.put_field("Connection", response.keep_alive ? "Upgrade" : "Upgrade, close");
   } else if (!response.keep_alive) {
     writer.put("Connection: close\r\n");
+  } else if (response.http_1_0) {
+    writer.put("Connection: keep-alive\r\n");
   }
-  if (has_content) {
+  if (has_length) {
     writer.put("Content-Length: ");
-    writer.put_number(response.body.size());
+    writer.put_number(body.size());
     writer.put("\r\n");
   }
+  if (response.status >= 200 && !has_date(response.fields)) writer.put(response.date_line);
   put_fields(writer, response.fields);
   writer.put(response.constant_block);
   writer.put("\r\n");
-  if (has_content && !response.omit_body) writer.put(response.body);
-}
-
-Response to_response(const Rejection& rejection, std::string_view constant_block) {
-  return {rejection.status, rejection.reason, rejection.fields, rejection.body, false, false, constant_block};
+  if (has_length && !response.omit_body) writer.put(body);
 }
 
 void put_upgrade_request(Writer& writer, const UpgradeRequest& request) {
@@ -217,17 +239,23 @@ UpgradeCheck check_upgrade(const HttpRequest& request) {
   const std::string_view host = request.find(FieldId::host);
   if (hosts > 1 || (hosts == 0 && request.minor_version() >= 1)) return rejected(bad_host);
   if (!host.empty() && !is_authority(host)) return rejected(bad_host);
-  if (!request.has_token(FieldId::upgrade, "websocket")) return {RequestKind::plain, nullptr};
-
-  if (request.minor_version() < 1) return rejected(old_http);
+  if (request.minor_version() < 1 || !request.has_token(FieldId::upgrade, "websocket")) {
+    return {RequestKind::plain, nullptr};
+  }
   if (request.method() != "GET") return rejected(not_get);
   if (!request.path().starts_with('/')) return rejected(bad_target);
-  if (host.empty()) return rejected(bad_host);
+  if (request.host().empty()) return rejected(bad_host);
   if (!request.has_token(FieldId::connection, "upgrade")) return rejected(no_connection);
   if (request.count(FieldId::sec_websocket_version) > 1) return rejected(repeated_version);
   if (request.find(FieldId::sec_websocket_version) != version_number) return rejected(bad_version);
   if (request.count(FieldId::sec_websocket_key) > 1) return rejected(repeated_key);
   if (!is_websocket_key(request.find(FieldId::sec_websocket_key))) return rejected(bad_key);
+  if (request.count(FieldId::sec_websocket_protocol) != 0 && !valid_subprotocols(request)) {
+    return rejected(bad_subprotocols);
+  }
+  if (request.count(FieldId::sec_websocket_extensions) != 0 && !ExtensionCursor(request).valid()) {
+    return rejected(bad_extensions);
+  }
   if (request.has_body()) return rejected(unexpected_content);
   return {RequestKind::websocket, nullptr};
 }
@@ -238,13 +266,17 @@ const Rejection& upgrade_required() {
 
 std::string_view select_subprotocol(const HttpRequest& request,
                                     std::span<const std::string_view> server_preference) {
-  for (const std::string_view preferred : server_preference) {
-    std::string_view offered;
-    for (ListCursor cursor(request, FieldId::sec_websocket_protocol); cursor.next(offered);) {
-      if (offered == preferred) return preferred;
-    }
+  const auto found = std::find_if(server_preference.begin(), server_preference.end(),
+                                  [&](std::string_view name) { return offers_subprotocol(request, name); });
+  return found != server_preference.end() ? *found : std::string_view();
+}
+
+bool offers_subprotocol(const HttpRequest& request, std::string_view name) {
+  std::string_view offered;
+  for (ListCursor cursor(request, FieldId::sec_websocket_protocol); cursor.next(offered);) {
+    if (offered == name) return true;
   }
-  return {};
+  return false;
 }
 
 bool origin_allowed(const HttpRequest& request, OriginPolicy policy,
@@ -390,12 +422,21 @@ std::size_t write_accept(MutableBytes out, const Acceptance& acceptance) {
   return write(out, put_accept, acceptance);
 }
 
+Response make_response(const Rejection& rejection, std::string_view constant_block) {
+  return {.status = rejection.status,
+          .reason = rejection.reason,
+          .fields = rejection.fields,
+          .body = rejection.body,
+          .keep_alive = false,
+          .constant_block = constant_block};
+}
+
 std::size_t rejection_size(const Rejection& rejection, std::string_view constant_block) {
-  return response_size(to_response(rejection, constant_block));
+  return response_size(make_response(rejection, constant_block));
 }
 
 std::size_t write_rejection(MutableBytes out, const Rejection& rejection, std::string_view constant_block) {
-  return write_response(out, to_response(rejection, constant_block));
+  return write_response(out, make_response(rejection, constant_block));
 }
 
 std::size_t response_size(const Response& response) {
@@ -464,22 +505,29 @@ Upgrader::Outcome Upgrader::decide(std::size_t consumed, MutableBytes out) {
     const Rejection* rejection = hooks.on_upgrade(hooks.context, request_, acceptance);
     if (rejection != nullptr) return reject(*rejection, out);
   }
+  if (!offers_subprotocol(request_, acceptance.subprotocol)) acceptance.subprotocol = {};
   const std::size_t written = write_accept(out, acceptance);
   if (written == 0) return reject({500, {}, {}, {}}, out);
   return {State::accepted, 101, consumed, written, acceptance.subprotocol};
 }
 
 Upgrader::Outcome Upgrader::reject(const Rejection& rejection, MutableBytes out) const {
-  const std::size_t written = write_rejection(out, rejection, options_.constant_block);
+  Response response = make_response(rejection, options_.constant_block);
+  response.omit_body = request_.method() == "HEAD";
+  response.date_line = options_.date_line;
+  const std::size_t written = write_response(out, response);
   if (written != 0) return {State::rejected, rejection.status, 0, written, {}};
   return {State::rejected, 500, 0, write_rejection(out, {500, {}, {}, {}}), {}};
 }
 
 bool is_writable(const UpgradeRequest& request) {
+  const auto& names = request.subprotocols;
+  for (auto name = names.begin(); name != names.end(); ++name) {
+    if (!is_token(*name) || std::find(names.begin(), name, *name) != name) return false;
+  }
   return is_authority(request.host) && is_request_target(request.target) && request.target.front() == '/' &&
          is_websocket_key(request.key) && is_field_value(request.origin) &&
-         is_field_value(request.extensions) &&
-         std::all_of(request.subprotocols.begin(), request.subprotocols.end(), is_token);
+         is_field_value(request.extensions);
 }
 
 std::size_t upgrade_request_size(const UpgradeRequest& request) {
@@ -512,6 +560,8 @@ const char* to_string(UpgradeFailure failure) {
       return "subprotocol_repeated";
     case UpgradeFailure::extension_unasked:
       return "extension_unasked";
+    case UpgradeFailure::extension_malformed:
+      return "extension_malformed";
   }
   return "unknown";
 }
@@ -520,13 +570,17 @@ UpgradeResult check_upgrade_response(const HttpResponse& response, const Upgrade
   const auto fail = [](UpgradeFailure failure) { return UpgradeResult{failure, {}}; };
   if (response.status() != 101) return fail(UpgradeFailure::status_not_101);
   if (response.minor_version() == 0) return fail(UpgradeFailure::http_1_0);
-  if (!response.has_token(FieldId::upgrade, "websocket")) return fail(UpgradeFailure::upgrade_missing);
+  if (response.count(FieldId::upgrade) != 1 ||
+      !equals_ignore_case(response.find(FieldId::upgrade), "websocket")) {
+    return fail(UpgradeFailure::upgrade_missing);
+  }
   if (!response.has_token(FieldId::connection, "upgrade")) return fail(UpgradeFailure::connection_missing);
   if (response.count(FieldId::sec_websocket_accept) != 1) return fail(UpgradeFailure::accept_missing);
   const AcceptKey expected = accept_key(request.key);
   if (response.find(FieldId::sec_websocket_accept) != std::string_view(expected.data(), expected.size())) {
     return fail(UpgradeFailure::accept_wrong);
   }
+  if (!ExtensionCursor(response).valid()) return fail(UpgradeFailure::extension_malformed);
   if (has_unasked_extension(response, request.extensions)) return fail(UpgradeFailure::extension_unasked);
 
   if (response.count(FieldId::sec_websocket_protocol) > 1) return fail(UpgradeFailure::subprotocol_repeated);

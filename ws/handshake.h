@@ -49,14 +49,15 @@ struct UpgradeCheck {
 
 // Checks a complete request. Rejections, in the order of the checks:
 //   400  Host missing (from HTTP/1.1 on), repeated, or no host[:port]      RFC 9112 section 3.2
-//   (a request without "Upgrade: websocket" is plain from here on)
-//   400  HTTP/1.0                                                          RFC 6455 section 4.2.1 point 1
+//   (a request without "Upgrade: websocket" is plain from here on, and so is one of HTTP/1.0: RFC 9110 section 7.8)
 //   405  method is not GET; with "Allow: GET"
-//   400  target in a form that names no resource; Host empty               point 1, 2
+//   400  target in a form that names no resource; no host                  RFC 6455 section 4.2.1 point 1, 2
 //   400  Connection has no "upgrade"                                       point 4
 //   426  Sec-WebSocket-Version missing or not 13; with the version         point 6, section 4.4
 //   400  Sec-WebSocket-Version or Sec-WebSocket-Key repeated               sections 11.3.1, 11.3.5
 //   400  Sec-WebSocket-Key missing or not base64 of 16 bytes               point 5
+//   400  Sec-WebSocket-Protocol is no list of tokens, all different        section 4.1 point 10; at most 100
+//   400  Sec-WebSocket-Extensions is not by the grammar                    section 9.1
 //   400  the request has content: what follows must be frames
 UpgradeCheck check_upgrade(const HttpRequest& request);
 
@@ -68,6 +69,9 @@ const Rejection& upgrade_required();
 // exactly. The view is the server's own.
 std::string_view select_subprotocol(const HttpRequest& request,
                                     std::span<const std::string_view> server_preference);
+
+// Whether the client offers that subprotocol.
+bool offers_subprotocol(const HttpRequest& request, std::string_view name);
 
 enum class OriginPolicy : std::uint8_t {
   any,        // no check: for endpoints that use no cookies or other ambient credentials
@@ -129,7 +133,7 @@ std::size_t rejection_size(const Rejection& rejection, std::string_view constant
 std::size_t write_rejection(MutableBytes out, const Rejection& rejection,
                             std::string_view constant_block = {});
 
-// An ordinary answer to a plain request, with Content-Length. 1xx, 204 and 304 have no content: `body` is
+// An ordinary answer to a plain request, with Content-Length. 1xx, 204, 205 and 304 have no content: `body` is
 // left out.
 struct Response {
   std::uint16_t status = 200;
@@ -138,10 +142,15 @@ struct Response {
   std::string_view body = {};
   bool keep_alive = true;  // false: "Connection: close"
   bool omit_body = false;  // the answer to HEAD: the length of `body`, but not `body`
+  bool http_1_0 = false;   // the request's version: only there keeping alive is something to say
   std::string_view constant_block = {};
+  std::string_view date_line = {};  // DateField::line(); left out where `fields` have a Date
 };
 std::size_t response_size(const Response& response);
 std::size_t write_response(MutableBytes out, const Response& response);
+
+// What write_rejection() writes, to be completed.
+Response make_response(const Rejection& rejection, std::string_view constant_block = {});
 
 // ---- Server side: bytes in, bytes out ----
 
@@ -150,7 +159,8 @@ std::size_t write_response(MutableBytes out, const Response& response);
 // a hook is given live until it returns. The hooks for the request line and the fields run as soon as their
 // lines are complete, in the order of the request, so they also see the good part of a request that turns out
 // to be malformed. on_upgrade runs last, when everything was checked and the subprotocol chosen, and may
-// change the acceptance; what its views point to must live until feed() returns.
+// change the acceptance; what its views point to must live until feed() returns. A subprotocol that the client did not
+// offer is not written.
 struct UpgradeHooks {
   void* context = nullptr;
   const Rejection* (*on_request_line)(void* context, std::string_view method,
@@ -168,6 +178,8 @@ struct UpgraderOptions {
   std::span<const std::string_view> allowed_origins = {};  // for OriginPolicy::allow_list
   std::span<const std::string_view> subprotocols = {};     // in order of preference
   std::string_view constant_block = {};                    // written into every answer
+  // Written into rejections: DateField::line(), called before feed(), for an Upgrader has no clock. Empty: none.
+  std::string_view date_line = {};
   UpgradeHooks hooks = {};
 };
 
@@ -242,7 +254,7 @@ struct UpgradeRequest {
 };
 
 // Whether the request can be written at all: host and target are such, the key is a key, subprotocols are
-// tokens and the other texts have no control bytes. The writer and the size answer 0 where it is not so.
+// tokens, none twice, and the other texts have no control bytes. The writer and the size answer 0 where it is not so.
 bool is_writable(const UpgradeRequest& request);
 std::size_t upgrade_request_size(const UpgradeRequest& request);
 std::size_t write_upgrade_request(MutableBytes out, const UpgradeRequest& request);
@@ -252,13 +264,14 @@ enum class UpgradeFailure : std::uint8_t {
   none,
   status_not_101,        // an HTTP answer: a redirect, a refusal; the response tells more
   http_1_0,              // the answer is one of HTTP/1.0, which knows no upgrade (RFC 9110 section 7.8)
-  upgrade_missing,       // no "Upgrade: websocket"
+  upgrade_missing,       // not one Upgrade field, or not "websocket"
   connection_missing,    // Connection without "upgrade"
   accept_missing,        // no Sec-WebSocket-Accept, or more than one
   accept_wrong,          // it answers another key
   subprotocol_unasked,   // a subprotocol that was not offered
   subprotocol_repeated,  // more than one subprotocol
   extension_unasked,     // an extension that was not offered
+  extension_malformed,   // no list of extensions (section 9.1)
 };
 
 // "upgrade_missing"; static storage.

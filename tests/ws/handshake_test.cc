@@ -107,6 +107,8 @@ TEST_CASE("a request that does not ask for a WebSocket is plain") {
   CHECK(check({.line = "POST /chat HTTP/1.1", .upgrade = "", .more = "Content-Length: 3\r\n"}) == 1);
   CHECK(check({.line = "GET / HTTP/1.0", .host = "", .upgrade = ""}) == 1);
   CHECK(check({.line = "OPTIONS * HTTP/1.1", .upgrade = ""}) == 1);
+  CHECK(check({.line = "GET /chat HTTP/1.0"}) == 1);
+  CHECK(check({.line = "GET /chat HTTP/1.0", .host = ""}) == 1);
 }
 
 TEST_CASE("an HTTP/1.1 request has exactly one Host, plain or not") {
@@ -116,14 +118,18 @@ TEST_CASE("an HTTP/1.1 request has exactly one Host, plain or not") {
     CHECK(check({.host = "Host: a b\r\n", .upgrade = upgrade}) == 400);
     CHECK(check({.host = "Host: a/b\r\n", .upgrade = upgrade}) == 400);
     CHECK(check({.host = "Host: a, b\r\n", .upgrade = upgrade}) == 400);
+    CHECK(check({.host = "Host: ::1\r\n", .upgrade = upgrade}) == 400);
+    CHECK(check({.host = "Host: a:b\r\n", .upgrade = upgrade}) == 400);
+    CHECK(check({.line = "GET http://h/ HTTP/1.1", .host = "Host: a:b\r\n", .upgrade = upgrade}) == 400);
   }
   CHECK(check({.host = "Host:\r\n", .upgrade = ""}) == 1);
   CHECK(check({.host = "Host:\r\n"}) == 400);
+  CHECK(check({.line = "GET http://h/ HTTP/1.1", .host = "Host:\r\n"}) == 0);
+  CHECK(check({.host = "Host: a,b\r\n"}) == 0);
   CHECK(check({.host = "Host: [::1]:9001\r\n"}) == 0);
 }
 
 TEST_CASE("a handshake is a GET over HTTP/1.1 for a path") {
-  CHECK(check({.line = "GET /chat HTTP/1.0"}) == 400);
   CHECK(check({.line = "GET /chat HTTP/1.2"}) == 0);
   CHECK(check({.line = "GET ws://server.example.com/chat HTTP/1.1"}) == 0);
   for (const char* method : {"POST", "HEAD", "get", "CONNECT"}) {
@@ -169,6 +175,45 @@ TEST_CASE("a handshake has no content") {
   CHECK(check({.more = "Content-Length: 0\r\n"}) == 0);
   CHECK(check({.more = "Content-Length: 1\r\n"}) == 400);
   CHECK(check({.more = "Transfer-Encoding: chunked\r\n"}) == 400);
+}
+
+TEST_CASE("subprotocols are tokens, at least one, and none twice") {
+  const auto status = [](std::string_view value) {
+    return check({.more = "Sec-WebSocket-Protocol: " + std::string(value) + "\r\n"});
+  };
+  for (const char* good :
+       {"chat", "chat, superchat", "chat,superchat", "chat,,x", ",chat,", "a\r\nSec-WebSocket-Protocol: b",
+        "v10.stomp, v11.stomp", "base64url.bearer.k8s.io.dG9rZW4, base64.k8s.io", "Chat, chat"}) {
+    CAPTURE(good);
+    CHECK(status(good) == 0);
+  }
+  for (const char* bad : {"", ",", "a b", "\"chat\"", "a;b", "a/b", "a@b", "a=b", "\xe9", "chat, chat",
+                          "a,b,c,a", "a\r\nSec-WebSocket-Protocol: a"}) {
+    CAPTURE(bad);
+    CHECK(status(bad) == 400);
+  }
+  // An empty field beside a good one adds nothing to the list.
+  CHECK(status("a\r\nSec-WebSocket-Protocol:") == 0);
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += std::to_string(i) + ",";
+  CHECK(status(many) == 0);
+  CHECK(status(many + "x") == 400);
+}
+
+TEST_CASE("extensions are by the grammar, known or not") {
+  const auto status = [](std::string_view value) {
+    return check({.more = "Sec-WebSocket-Extensions: " + std::string(value) + "\r\n"});
+  };
+  for (const char* good : {"x", "permessage-deflate; client_max_window_bits", "x; a=\"b\", y", "x,,y",
+                           "x\r\nSec-WebSocket-Extensions: y; z=1"}) {
+    CAPTURE(good);
+    CHECK(status(good) == 0);
+  }
+  for (const char* bad : {"", ",", "x;", "x; =b", "x; a=", "x a", "\"x\"", ";a", "x; a=\"b c\"",
+                          "x\r\nSec-WebSocket-Extensions: y;"}) {
+    CAPTURE(bad);
+    CHECK(status(bad) == 400);
+  }
 }
 
 TEST_CASE("the refusal of another method says which one is allowed") {
@@ -280,8 +325,23 @@ TEST_CASE("an ordinary answer keeps the connection or closes it, with content or
   CHECK(response_text({.status = 404, .keep_alive = false}) ==
         "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
   CHECK(response_text({.body = "hi", .omit_body = true}) == "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+  CHECK(response_text({.status = 205, .body = "hi"}) ==
+        "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n");
+  CHECK(response_text({.body = "hi", .http_1_0 = true}) ==
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi");
+  CHECK(response_text({.keep_alive = false, .http_1_0 = true}) ==
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
   CHECK(response_text({.status = 204, .body = "hi"}) == "HTTP/1.1 204 No Content\r\n\r\n");
   CHECK(response_text({.status = 304, .body = "hi"}) == "HTTP/1.1 304 Not Modified\r\n\r\n");
+}
+
+TEST_CASE("an answer has the date that it is given, unless the caller's fields have one") {
+  const std::array<HttpField, 1> own = {{{"date", "yesterday"}}};
+  CHECK(response_text({.date_line = "Date: now\r\n"}) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: now\r\n\r\n");
+  CHECK(response_text({.fields = own, .date_line = "Date: now\r\n"}) ==
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\ndate: yesterday\r\n\r\n");
+  CHECK(response_text({.status = 100, .date_line = "Date: now\r\n"}) == "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 TEST_CASE("a field that would split the message or contradict it is left out") {
@@ -415,11 +475,36 @@ TEST_CASE("each hook can end the handshake and is the last to run") {
   }
 }
 
-TEST_CASE("the last hook may choose the subprotocol") {
+TEST_CASE("the last hook may choose the subprotocol among those that are offered") {
   Recorder recorder;
   recorder.subprotocol = "mine";
-  CHECK(run_everywhere({}, recorder, Handshake{}.text()).answer ==
-        accept_text({sample_key, "mine", {}, {}, {}}));
+  const std::string offers = Handshake{.more = "Sec-WebSocket-Protocol: yours, mine\r\n"}.text();
+  CHECK(run_everywhere({}, recorder, offers).answer == accept_text({sample_key, "mine", {}, {}, {}}));
+  for (const char* more : {"", "Sec-WebSocket-Protocol: yours, Mine\r\n"}) {
+    const Run result = run_everywhere({}, recorder, Handshake{.more = more}.text());
+    CHECK(result.answer == accept_text({sample_key, {}, {}, {}, {}}));
+    CHECK(result.outcome.subprotocol.empty());
+  }
+}
+
+TEST_CASE("a rejection has the date that the owner keeps, and for HEAD only the length of its content") {
+  std::string date = "Date: 1\r\n";
+  Upgrader upgrader({.date_line = date});
+  std::array<std::uint8_t, 1024> out;
+  const auto answer = [&](const std::string& text) {
+    Upgrader::Progress progress;
+    return std::string(to_text({out.data(), upgrader.feed(progress, to_bytes(text), out).written}));
+  };
+  const std::string post = answer(Handshake{.line = "POST / HTTP/1.1"}.text());
+  CHECK(post.find("Date: 1\r\n") != post.npos);
+  date[6] = '2';
+  std::string head = answer(Handshake{.line = "HEAD / HTTP/1.1"}.text());
+  CHECK(head.ends_with("\r\n\r\n"));
+  head.replace(head.find("Date: 2"), 7, "Date: 1");
+  CHECK(post.starts_with(head));
+  CHECK(parsed<HttpResponse>(head).find(FieldId::content_length) ==
+        std::to_string(post.size() - head.size()));
+  CHECK(answer(Handshake{}.text()).find("Date") == std::string::npos);
 }
 
 TEST_CASE("an upgrader refuses what the checks refuse, with the same status in every cut") {
@@ -439,6 +524,9 @@ TEST_CASE("an upgrader refuses what the checks refuse, with the same status in e
   CHECK(status(Handshake{.line = "POST / HTTP/1.1"}.text()) == 405);
   CHECK(status(Handshake{.more = "Origin: http://evil.example\r\n"}.text()) == 403);
   CHECK(status(Handshake{.more = "A : b\r\n"}.text()) == 400);
+  CHECK(status(Handshake{.more = "Sec-WebSocket-Extensions: x;\r\n"}.text()) == 400);
+  CHECK(status(Handshake{.more = "Transfer-Encoding: gzip, chunked\r\n"}.text()) == 501);
+  CHECK(status(Handshake{.line = "GET /chat HTTP/1.0"}.text()) == 426);
   std::string many;
   for (int i = 0; i < 100; ++i) many += "a:b\r\n";
   CHECK(status(Handshake{.more = many}.text()) == 431);
@@ -506,6 +594,7 @@ TEST_CASE("a client's request is what its server accepts") {
 TEST_CASE("a client's request with unwritable parts is not written") {
   const UpgradeRequest good = {.host = "h", .key = sample_key};
   const std::array<std::string_view, 1> evil = {"a, b"};
+  const std::array<std::string_view, 3> repeated = {"a", "b", "a"};
   const auto refused = [&good](auto change) {
     UpgradeRequest request = good;
     change(request);
@@ -523,6 +612,7 @@ TEST_CASE("a client's request with unwritable parts is not written") {
   CHECK(refused([](UpgradeRequest& r) { r.origin = "a\r\nb"; }));
   CHECK(refused([](UpgradeRequest& r) { r.extensions = "a\nb"; }));
   CHECK(refused([&evil](UpgradeRequest& r) { r.subprotocols = evil; }));
+  CHECK(refused([&repeated](UpgradeRequest& r) { r.subprotocols = repeated; }));
 }
 
 TEST_CASE("a client names exactly what is wrong with a response") {
@@ -548,7 +638,12 @@ TEST_CASE("a client names exactly what is wrong with a response") {
   CHECK(check({.status = "200 OK"}, modest) == "status_not_101");
   CHECK(check({.version = "HTTP/1.0 "}, modest) == "http_1_0");
   CHECK(check({.upgrade = ""}, modest) == "upgrade_missing");
-  CHECK(check({.upgrade = "Upgrade: h2c\r\n"}, modest) == "upgrade_missing");
+  for (const char* upgrade :
+       {"h2c", "websocket, h2c", "h2c, websocket", "websocket/13", "websocket,", "\"websocket\"",
+        "h2c\r\nUpgrade: websocket", "websocket\r\nUpgrade: websocket"}) {
+    CAPTURE(upgrade);
+    CHECK(check({.upgrade = "Upgrade: " + std::string(upgrade) + "\r\n"}, modest) == "upgrade_missing");
+  }
   CHECK(check({.connection = "Connection: close\r\n"}, modest) == "connection_missing");
   CHECK(check({.accept = ""}, modest) == "accept_missing");
   CHECK(check({.accept = Parts{}.accept + Parts{}.accept}, modest) == "accept_missing");
@@ -565,6 +660,14 @@ TEST_CASE("a client names exactly what is wrong with a response") {
   CHECK(check({.more = "Sec-WebSocket-Extensions: y, x; q\r\n"}, asking) == "none");
   CHECK(check({.more = "Sec-WebSocket-Extensions: x\r\nSec-WebSocket-Extensions: z\r\n"}, asking) ==
         "extension_unasked");
+
+  for (const char* list : {"", ",", "x;", "x; p=", "x y"}) {
+    CAPTURE(list);
+    CHECK(check({.more = "Sec-WebSocket-Extensions: " + std::string(list) + "\r\n"}, asking) ==
+          "extension_malformed");
+    CHECK(check({.more = "Sec-WebSocket-Extensions: " + std::string(list) + "\r\n"}, modest) ==
+          "extension_malformed");
+  }
 
   const std::string text = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
                            Parts{}.accept + "Sec-WebSocket-Protocol: b\r\n\r\n";
