@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include <levada/core/clock.h>
 #include <levada/core/error.h>
 #include <levada/net/stream.h>
 
@@ -69,6 +70,9 @@ class Backend {
 
   // Nanoseconds; monotonic. The simulation has its own.
   virtual std::uint64_t now_ns() = 0;
+
+  // Seconds since 1970, UTC; a few milliseconds late, but without a system call. The simulation has its own.
+  virtual std::uint64_t unix_seconds() { return clock_ns(CLOCK_REALTIME_COARSE) / nanoseconds_per_second; }
 
   // What the kernel offers and what had to be done without, for people: "multishot receive, incremental
   // buffers".

@@ -144,6 +144,8 @@ class Reactor {
   }
   // Nanoseconds by the backend's clock, read now.
   std::uint64_t now_ns() { return backend_->now_ns(); }
+  // Seconds since 1970 (UTC), read now.
+  std::uint64_t unix_seconds() { return backend_->unix_seconds(); }
 
   // Whether the calling thread is the one that runs this reactor. Any thread.
   bool on_own_thread() const;

@@ -227,6 +227,7 @@ class SimulatedBackend final : public Backend {
   void shut_down(Stream& stream) override;
   void wake() override { woken_.store(true, std::memory_order_release); }
   std::uint64_t now_ns() override { return simulation_.now_ns(); }
+  std::uint64_t unix_seconds() override { return now_ns() / nanoseconds_per_second; }
   bool can_lend() const override { return true; }
   std::string describe() const override;
 

@@ -271,9 +271,9 @@ Error BlockingClient::receive_head(const HttpLimits& limits, Deadline deadline, 
     auto got = transport_->read(MutableBytes(buffer_).subspan(have), deadline);
     if (!got) return got.error();
     have += *got;
-    const Bytes head = Bytes(buffer_).first(have);
+    const MutableBytes head = MutableBytes(buffer_).first(have);
     if (!worth_parsing(head, seen, limits)) continue;
-    const ParseResult parsed = response_.parse(head, limits);
+    const ParseResult parsed = response_.parse_final(head, limits);
     head_bytes = parsed.consumed;
     if (parsed.state == ParseState::complete) return {};
     if (parsed.state == ParseState::invalid) {

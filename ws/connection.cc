@@ -328,6 +328,9 @@ void Connection::on_closed() {
           .reason = {},
           .by = ended ? ClosedBy::transport : ClosedBy::local,
           .error = ended ? pending_->end : Error{Errc::canceled, "terminate"}});
+  if (!was_open_ && user_data_ != nullptr && role() == Role::server && service_->table_.gone != nullptr) {
+    service_->table_.gone(service_->handler_, *this);
+  }
   trace(TraceKind::gone);
   drop_pending();
   if (deflate_.agreed()) service_->compression_.remove(id());

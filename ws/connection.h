@@ -278,7 +278,8 @@ class Connection final : public net::Stream {
   void reject_held(const Rejection& rejection);
   void remember_subprotocol(std::string_view name);
   void reject(std::uint16_t status);
-  void reject(const Rejection& rejection);
+  void reject(const Rejection& rejection, bool omit_body = false);
+  void reject_request(const Rejection& rejection);
   void refuse(const Refusal& refusal);
   void begin_messages(MutableBytes rest, Owner* memory);
   void hold_back(MutableBytes rest);
@@ -321,6 +322,7 @@ class Connection final : public net::Stream {
   bool ping_sent_ : 1 = false;         // ping_us_ is when, else the last round trip
   bool has_rtt_ : 1 = false;
   bool proxied_ : 1 = false;    // remote_address() is in the service's table
+  bool was_open_ : 1 = false;   // on_open was called: on_gone is not
   std::uint16_t controls_ = 0;  // received in the second of received_ms_
   DeflateState deflate_;
   std::uint32_t since_ms_ = 0;  // when it opened, and then when it began to close

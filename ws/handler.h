@@ -13,6 +13,8 @@
 //   void on_pong(Connection& connection, Bytes payload);
 //   void on_drain(Connection& connection);                              // everything queued has left, after a stall
 //   void on_close(Connection& connection, const CloseInfo& info);       // once for every on_open
+//   void on_gone(Connection& connection);                               // server: ended without on_open, and has user_data()
+//                                                                       // (of on_upgrade or adopt()), to be freed here
 //   void on_refused(Connection& connection, const Refusal& refusal);    // client: the handshake failed, instead of on_open
 //   void on_unreachable(const Unreachable& unreachable);                // Client: it did not even come to a connection
 //   void on_trace(Connection& connection, const TraceEvent& event);     // every event, if the engine traces: trace.h
@@ -46,6 +48,7 @@ struct HandlerTable {
   void (*pong)(void* self, Connection& connection, Bytes payload) = nullptr;
   void (*drain)(void* self, Connection& connection) = nullptr;
   void (*close)(void* self, Connection& connection, const CloseInfo& info) = nullptr;
+  void (*gone)(void* self, Connection& connection) = nullptr;
   void (*refused)(void* self, Connection& connection, const Refusal& refusal) = nullptr;
   void (*unreachable)(void* self, const Unreachable& unreachable) = nullptr;
   void (*trace)(void* self, Connection& connection, const TraceEvent& event) = nullptr;
@@ -89,6 +92,8 @@ constexpr HandlerTable make_handler_table() {
     table.close = [](void* self, Connection& connection, const CloseInfo& info) {
       static_cast<H*>(self)->on_close(connection, info);
     };
+  if constexpr (requires { &H::on_gone; })
+    table.gone = [](void* self, Connection& connection) { static_cast<H*>(self)->on_gone(connection); };
   if constexpr (requires { &H::on_refused; })
     table.refused = [](void* self, Connection& connection, const Refusal& refusal) {
       static_cast<H*>(self)->on_refused(connection, refusal);

@@ -12,10 +12,18 @@ namespace {
 constexpr std::uint16_t status_bad_request = 400;
 constexpr std::uint16_t status_forbidden = 403;
 constexpr std::uint16_t status_not_found = 404;
+constexpr std::uint16_t status_not_implemented = 501;
 
 void clear_input(Pending& pending) {
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
   pending.input_bytes = pending.parsed_bytes = 0;
+}
+
+bool has_item(std::string_view list, std::string_view wanted) {
+  for (std::string_view item; next_list_item(list, item);) {
+    if (item == wanted) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -52,7 +60,9 @@ void Connection::receive_request(MutableBytes bytes, Owner* memory) {
   while (phase_ == Phase::handshake && !head.empty()) {
     if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
     const ParseResult parsed = service_->request_.parse(head, service_->options_.http);
-    if (parsed.state == ParseState::invalid) return reject(parsed.http_status);
+    if (parsed.state == ParseState::invalid) {
+      return reject_request({.status = parsed.http_status, .reason = {}, .fields = {}, .body = {}});
+    }
     if (parsed.state == ParseState::incomplete) break;
     const MutableBytes rest = head.subspan(parsed.consumed);
     const bool go_on = serve_request();
@@ -93,7 +103,7 @@ void Connection::begin_messages(MutableBytes rest, Owner* memory) {
 
 void Connection::open() {
   cancel_timer();
-  opened_ = true;
+  opened_ = was_open_ = true;
   since_ms_ = received_ms_ = reactor().now_ms();
   service_->counters_.opened.add();
   trace(TraceKind::opened);
@@ -106,7 +116,7 @@ void Connection::open() {
 bool Connection::serve_request() {
   const UpgradeCheck check = check_upgrade(service_->request_);
   if (check.kind == RequestKind::rejected) {
-    reject(*check.rejection);
+    reject_request(*check.rejection);
   } else if (check.kind == RequestKind::plain) {
     serve_plain();
   } else {
@@ -116,7 +126,8 @@ bool Connection::serve_request() {
 }
 
 void Connection::serve_plain() {
-  if (service_->table_.http == nullptr) return reject(upgrade_required());
+  if (service_->request_.method() == "CONNECT") return reject(status_not_implemented);
+  if (service_->table_.http == nullptr) return reject_request(upgrade_required());
   HttpExchange exchange(*this, service_->request_);
   service_->table_.http(service_->handler_, exchange);
   if (!exchange.answered_ && !closed()) exchange.respond(status_not_found, "text/plain", "not found\n");
@@ -140,7 +151,9 @@ void HttpExchange::respond(std::uint16_t status, std::string_view content_type, 
                           .body = body,
                           .keep_alive = request_.keep_alive() && !request_.has_body() && takes_answers,
                           .omit_body = request_.method() == "HEAD",
-                          .constant_block = connection_.service_->constant_fields_.block()};
+                          .http_1_0 = request_.minor_version() == 0,
+                          .constant_block = connection_.service_->constant_fields_.block(),
+                          .date_line = connection_.service_->date_line()};
   const std::size_t size = response_size(response);
   std::uint8_t* out = connection_.reserve(size);
   connection_.send_turn_memory({out, write_response({out, size}, response)});
@@ -178,6 +191,10 @@ void Connection::serve_upgrade() {
   own.deflate = negotiation;
   std::copy_n(key.begin(), own.key.size(), own.key.begin());
   own.subprotocol = upgrade.subprotocol_;
+  std::string_view name;
+  for (ListCursor offered(request, FieldId::sec_websocket_protocol); offered.next(name);) {
+    own.offered_subprotocols.append(name).append(",");
+  }
   phase_ = Phase::held;
 }
 
@@ -213,13 +230,20 @@ void Connection::reject(std::uint16_t status) {
   reject({.status = status, .reason = {}, .fields = {}, .body = {}});
 }
 
-void Connection::reject(const Rejection& rejection) {
+// Of the request that was parsed just now.
+void Connection::reject_request(const Rejection& rejection) {
+  reject(rejection, service_->request_.method() == "HEAD");
+}
+
+void Connection::reject(const Rejection& rejection, bool omit_body) {
   service_->counters_.rejected.add();
   trace(TraceKind::rejected, rejection.status);
-  const std::string_view block = service_->constant_fields_.block();
-  const std::size_t size = rejection_size(rejection, block);
+  Response response = make_response(rejection, service_->constant_fields_.block());
+  response.omit_body = omit_body;
+  response.date_line = service_->date_line();
+  const std::size_t size = response_size(response);
   std::uint8_t* out = reserve(size);
-  send_turn_memory({out, write_rejection({out, size}, rejection, block)});
+  send_turn_memory({out, write_response({out, size}, response)});
   end_sending();
 }
 
@@ -242,8 +266,8 @@ void Connection::accept_held(std::string_view subprotocol, std::span<const HttpF
   if (phase_ != Phase::held || closed()) return;
   const WebSocketKey key = pending_->key;
   const std::string negotiated = pending_->subprotocol;
-  accept({key.data(), key.size()}, subprotocol.empty() ? std::string_view(negotiated) : subprotocol, fields,
-         pending_->deflate);
+  if (!has_item(pending_->offered_subprotocols, subprotocol)) subprotocol = negotiated;
+  accept({key.data(), key.size()}, subprotocol, fields, pending_->deflate);
   if (!paused_by_user_) Stream::resume();
   MutableBytes rest;
   if (pending_->input != nullptr) rest = {pending_->input->data(), pending_->input_bytes};
@@ -258,6 +282,12 @@ std::string_view Upgrade::copy(std::string_view text) {
   std::uint8_t* memory = connection_.reserve(text.size());
   std::copy(text.begin(), text.end(), memory);
   return {reinterpret_cast<const char*>(memory), text.size()};
+}
+
+bool Upgrade::set_subprotocol(std::string_view name) {
+  if (!name.empty() && !offers_subprotocol(request_, name)) return false;
+  subprotocol_ = copy(name);
+  return true;
 }
 
 void Upgrade::add_field(std::string_view name, std::string_view value) {
@@ -355,7 +385,7 @@ void Connection::receive_response(MutableBytes bytes, Owner* memory) {
   const bool gathered = head.data() != bytes.data();
   if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
   HttpResponse& response = service_->response_;
-  const ParseResult parsed = response.parse(head, service_->options_.http);
+  const ParseResult parsed = response.parse_final(head, service_->options_.http);
   if (parsed.state == ParseState::invalid) return refuse({.error = {Errc::protocol, "handshake"}});
   if (parsed.state == ParseState::incomplete) {
     if (!gathered) append_input(*pending_, reactor().blocks(), head);

@@ -28,6 +28,11 @@ DecoderOptions with_compression(DecoderOptions options) {
   return options;
 }
 
+bool has_date(const FieldList& fields) {
+  return std::any_of(fields.begin(), fields.end(),
+                     [](const auto& field) { return equals_ignore_case(field.first, "Date"); });
+}
+
 ConstantFields constant_fields(const ServiceOptions& options) {
   std::vector<HttpField> fields;
   for (const auto& [name, value] : options.response_fields) fields.push_back({name, value});
@@ -47,6 +52,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       compression_(options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming,
                    reactor.blocks()),
       constant_fields_(constant_fields(options_)),
+      has_own_date_(has_date(options_.response_fields)),
       subprotocols_(options_.subprotocols.begin(), options_.subprotocols.end()),
       allowed_origins_(options_.allowed_origins.begin(), options_.allowed_origins.end()),
       decoder_(decoder_options_, reactor.blocks()),
@@ -115,6 +121,7 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
   if (!upgraded && !options_.trusted_proxies.empty() && is_trusted_proxy(connection->native_fd())) {
     connection->pending().proxied = std::make_unique<net::ProxyProtocolParser>();
   } else if (options_.tls != nullptr && !connection->begin_tls()) {
+    connection->set_user_data(nullptr);  // it stays the caller's
     return nullptr;
   }
   if (upgraded) {
@@ -256,6 +263,11 @@ void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
   pending.input_bytes = total;
 }
 
+// For an answer that is written now.
+std::string_view Service::date_line() {
+  return has_own_date_ ? std::string_view() : date_.line(reactor_.unix_seconds());
+}
+
 Pending& Service::take_pending() {
   if (free_pending_ == nullptr) {
     pendings_.push_back(std::make_unique<Pending>(decoder_options_, reactor_.blocks()));
@@ -279,6 +291,7 @@ void Service::give_pending(Pending& pending) {
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
   pending.input_bytes = pending.parsed_bytes = 0;
   pending.subprotocol.clear();
+  pending.offered_subprotocols.clear();
   pending.tunnel.reset();
   pending.tls.reset();
   pending.proxied.reset();

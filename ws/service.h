@@ -21,6 +21,7 @@
 #include <levada/ws/compression.h>
 #include <levada/ws/connection.h>
 #include <levada/ws/counters.h>
+#include <levada/ws/date_field.h>
 #include <levada/ws/decoder.h>
 #include <levada/ws/handshake.h>
 #include <levada/ws/http.h>
@@ -78,7 +79,8 @@ struct ServiceOptions {
   std::vector<std::string> allowed_origins = {};         // for OriginPolicy::allow_list
   // In order of preference, at most 255: a server chooses the first that is offered, a client offers them.
   std::vector<std::string> subprotocols = {};
-  FieldList response_fields = {};  // written into every answer
+  FieldList response_fields =
+      {};  // written into every answer; a Date here takes the place of the engine's own
   // Addresses and networks, as in is_listed(): "10.0.0.0/8, ::1". Connections from them must begin with a PROXY protocol
   // header, version 1 or 2, and Connection::remote_address() is what that says; "unix" names those that come over a Unix
   // socket. Empty: nobody's.
@@ -118,14 +120,15 @@ class Upgrade {
   const HttpRequest& request() const { return request_; }
   const Params& params() const { return params_; }
 
-  // Decides on a subprotocol other than the one that negotiation found. It must be one that the client offered.
-  void set_subprotocol(std::string_view name) { subprotocol_ = copy(name); }
+  // Decides on a subprotocol other than the one that negotiation found, or on none (""). False, and nothing changes, if
+  // the client did not offer it: it would have to fail the connection (RFC 6455 section 4.1).
+  bool set_subprotocol(std::string_view name);
   std::string_view subprotocol() const { return subprotocol_; }
 
   // Adds a field to the answer, whether it accepts or rejects; at most 16. Copied.
   void add_field(std::string_view name, std::string_view value);
 
-  // Becomes Connection::user_data().
+  // Becomes Connection::user_data(). on_open or on_gone follows, however the handshake ends.
   void set_user_data(void* data);
 
   // Refuses with an HTTP status, an optional body and reason phrase. Copied.
@@ -160,7 +163,7 @@ class UpgradeTicket {
  public:
   explicit UpgradeTicket(Handle handle) : handle_(handle) {}
 
-  // `subprotocol` replaces the negotiated one when it is not empty.
+  // `subprotocol` replaces the negotiated one when it is not empty and the client offered it.
   void accept(std::string subprotocol = {}, FieldList fields = {}) const;
   void reject(std::uint16_t status, std::string body = {}) const;
 
@@ -199,6 +202,7 @@ struct Pending {
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
   std::string subprotocol;               // negotiated, of a held handshake
+  std::string offered_subprotocols;      // in that one's request
   std::unique_ptr<ProxyTunnel> tunnel;   // client: until the proxy has let it through
   std::shared_ptr<net::TlsContext> tls;  // client: with whom TLS begins behind that
   std::string tls_host;
@@ -283,7 +287,8 @@ class Service {
   void add_route(std::string_view pattern, Service& service);
 
   // Takes over an accepted socket before its handshake. `received` are bytes already read from it; they are handled
-  // now, so on_upgrade and on_http must not adopt a connection with some.
+  // now, so on_upgrade and on_http must not adopt a connection with some. nullptr when that failed (last_error()), and then
+  // `user_data` stays the caller's; otherwise on_open or on_gone has it.
   Connection* adopt(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
   // Takes over a socket after the 101 was sent by somebody else. `received` are bytes read after the request's head.
@@ -346,6 +351,7 @@ class Service {
   bool is_trusted_proxy(int fd) const;
   bool check(const DialOptions& options);
   Connection* begin_handshake(Connection* connection, const DialOptions& options);
+  std::string_view date_line();
   Pending& take_pending();
   static void give_pending(Pending& pending);
 
@@ -357,6 +363,8 @@ class Service {
   DecoderOptions deflate_decoder_options_;  // of connections that agreed on compression
   Compression compression_;
   ConstantFields constant_fields_;
+  DateField date_;
+  bool has_own_date_;  // in constant_fields_
   std::vector<std::string_view> subprotocols_;
   std::vector<std::string_view> allowed_origins_;
   RouteTable route_table_;

@@ -523,6 +523,19 @@ TEST_CASE("frames glued to the 101 and frames in single bytes are read alike") {
   CHECK(read_text(single.client) == "two");
 }
 
+TEST_CASE("interim responses and folded lines before the 101 are read over") {
+  Scripted scripted({server_frame(Opcode::text, "hi")});
+  scripted.peer->glued = true;
+  scripted.peer->response =
+      "HTTP/1.1 100 x\r\n\r\nHTTP/1.1 103 x\r\nLink: </a>\r\n\r\n"
+      "HTTP/1.1 101 x\r\nUpgrade:\r\n websocket\r\nConnection: Upgrade\r\n";
+  REQUIRE(!scripted.open());
+  CHECK(read_text(scripted.client) == "hi");
+  Scripted endless({});
+  for (int i = 0; i < 20; i++) endless.peer->response.insert(0, "HTTP/1.1 100 x\r\n\r\n");
+  CHECK(endless.open({.http = {.max_bytes = 300}}).code == Errc::protocol);
+}
+
 TEST_CASE("a timeout in the middle of a message loses nothing") {
   const std::string frame = server_frame(Opcode::binary, random_bytes(1000));
   for (const std::size_t cut : {1u, 3u, 4u, 500u}) {
@@ -666,6 +679,15 @@ TEST_CASE("an answer that is not the one asked for is refused") {
       "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Protocol: no\r\n";
   CHECK(old.open().code == Errc::protocol);
   CHECK(old.client.refusal() == UpgradeFailure::subprotocol_unasked);
+  Scripted malformed({});
+  malformed.peer->response =
+      "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Extensions:\r\n";
+  CHECK(malformed.open().code == Errc::protocol);
+  CHECK(malformed.client.refusal() == UpgradeFailure::extension_malformed);
+  Scripted unready({});
+  unready.peer->response = "HTTP/1.1 100 x\r\n\r\nHTTP/1.1 503 x\r\n";
+  CHECK(unready.open().code == Errc::protocol);
+  CHECK(unready.client.response().status() == 503);
   Scripted noise({});
   noise.peer->response = "SSH-2.0\r\n";
   CHECK(noise.open().code == Errc::protocol);

@@ -24,9 +24,10 @@ constexpr auto text = static_cast<unsigned>(Opcode::text);
 struct Site : Echo {
   void on_http(HttpExchange& exchange) {
     paths.emplace_back(exchange.request().path());
-    const HttpField extra[] = {{"X-Extra", "yes"}};
+    const HttpField extra[] = {{"X-Extra", "yes"}, {dated ? "Date" : "X-Date", "then"}};
     if (exchange.request().path() == "/page") exchange.respond(200, "text/html", "<p>hello</p>", extra);
   }
+  bool dated = false;
   std::vector<std::string> paths;
 };
 
@@ -193,6 +194,112 @@ TEST_CASE("without on_http a plain request gets 426") {
     CHECK(answer.status == 426);
     CHECK(answer.has("Upgrade: websocket"));
     CHECK(client.reaches_end());
+  });
+}
+
+namespace {
+
+// The Date of an answer; empty if there is none or more than one.
+std::string date_of(const Answer& answer) {
+  const std::size_t at = answer.head.find("\r\nDate: ");
+  if (at == std::string::npos || answer.head.find("\r\nDate: ", at + 1) != std::string::npos) return {};
+  return answer.head.substr(at + 8, answer.head.find("\r\n", at + 8) - at - 8);
+}
+
+}  // namespace
+
+TEST_CASE("every answer but the 101 has a date, of the handler or of the service where they give one") {
+  in_every_world([](World& world) {
+    Site& site = world.serve<Site>();
+    Client& client = world.connect();
+    client.write(get("/page") + get("/missing") + Client::request("/", "Sec-WebSocket-Version: 13\r\n"));
+    for (const unsigned status : {200u, 404u, 400u}) {
+      const Answer answer = client.answer();
+      CHECK(answer.status == status);
+      const std::string date = date_of(answer);
+      CHECK(date.size() == 29);
+      CHECK(date.ends_with(" GMT"));
+    }
+    Client& upgrades = world.connect();
+    upgrades.upgrade();
+    CHECK(date_of(upgrades.answer()).empty());
+    site.dated = true;
+    Client& dated = world.connect();
+    dated.write(get("/page"));
+    CHECK(date_of(dated.answer()) == "then");
+    world.serve<Site>({.response_fields = {{"Date", "never"}}});
+    Client& constant = world.connect();
+    constant.write(get("/page"));
+    CHECK(date_of(constant.answer()) == "never");
+  });
+}
+
+TEST_CASE("a refusal of HEAD tells the length of its content and has none") {
+  in_every_world([](World& world) {
+    world.serve<Echo>();
+    const auto head = [](std::string request) { return request.replace(0, 3, "HEAD"); };
+    std::string bad_host = head(get("/"));
+    bad_host.replace(bad_host.find("example.com"), 11, "a b");
+    for (const std::string& request : {head(Client::request()), head(get("/")), bad_host}) {
+      CAPTURE(request);
+      Client& client = world.connect();
+      client.write(request);
+      REQUIRE(world.until([&] { return client.ended; }));
+      CHECK(client.in.find("\r\nContent-Length: ") != std::string::npos);
+      CHECK(client.in.find("\r\nContent-Length: 0") == std::string::npos);
+      CHECK(client.in.find("\r\n\r\n") == client.in.size() - 4);
+    }
+  });
+}
+
+TEST_CASE("a handshake in HTTP/1.0 is a plain request") {
+  in_every_world([](World& world) {
+    const auto old = [](std::string request) { return request.replace(request.find("1.1"), 3, "1.0"); };
+    world.serve<Echo>();
+    Client& refused = world.connect();
+    refused.write(old(Client::request()));
+    CHECK(refused.answer().status == 426);
+    Site& site = world.serve<Site>();
+    Client& served = world.connect();
+    served.write(old(Client::request("/page")));
+    const Answer answer = served.answer();
+    CHECK(answer.status == 200);
+    CHECK(answer.has("Connection: close"));
+    CHECK(served.reaches_end());
+    CHECK(site.opened == 0);
+    Client& stays = world.connect();
+    for (int i = 0; i < 2; i++) {
+      stays.write(old(get("/page", "Connection: keep-alive\r\n")));
+      CHECK(stays.answer().has("Connection: keep-alive"));
+    }
+  });
+}
+
+TEST_CASE("CONNECT is not implemented, and the handler is not asked") {
+  in_every_world([](World& world) {
+    Site& site = world.serve<Site>();
+    Client& client = world.connect();
+    client.write("CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n");
+    CHECK(client.answer().status == 501);
+    CHECK(client.reaches_end());
+    CHECK(site.paths.empty());
+  });
+}
+
+TEST_CASE("a handshake that is not by the grammar is refused before the handler is asked") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>();
+    int asked = 0;
+    handler.upgrading = [&asked](Upgrade&) { asked++; };
+    for (const char* field : {"Sec-WebSocket-Extensions: x;", "Sec-WebSocket-Protocol: a b",
+                              "Sec-WebSocket-Protocol:", "Transfer-Encoding: gzip"}) {
+      CAPTURE(field);
+      Client& client = world.connect();
+      client.upgrade("/", std::string(field) + "\r\n");
+      CHECK(client.answer().status == 400);
+      CHECK(client.reaches_end());
+    }
+    CHECK(asked == 0);
   });
 }
 
@@ -455,6 +562,76 @@ TEST_CASE("a held handshake is accepted later from another thread, with everythi
   });
 }
 
+TEST_CASE("a subprotocol that the client did not offer is not answered, by the handler or by a ticket") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>({.subprotocols = {"a", "b"}});
+    std::vector<UpgradeTicket> tickets;
+    bool holds = false;
+    handler.upgrading = [&](Upgrade& upgrade) {
+      CHECK_FALSE(upgrade.set_subprotocol("b"));
+      CHECK_FALSE(upgrade.set_subprotocol("A"));
+      CHECK(upgrade.subprotocol() == "a");
+      if (holds) tickets.push_back(upgrade.hold());
+    };
+    for (; tickets.empty(); holds = true) {
+      Client& client = world.connect();
+      client.upgrade("/", "Sec-WebSocket-Protocol: x\r\nSec-WebSocket-Protocol: a\r\n");
+      if (holds) {
+        REQUIRE(world.until([&] { return !tickets.empty(); }));
+        tickets[0].accept("b");
+      }
+      CHECK(client.answer().has("Sec-WebSocket-Protocol: a"));
+    }
+    handler.upgrading = [&](Upgrade& upgrade) {
+      CHECK(upgrade.set_subprotocol("x"));
+      CHECK(upgrade.set_subprotocol(""));
+    };
+    Client& none = world.connect();
+    none.upgrade("/", "Sec-WebSocket-Protocol: x, a\r\n");
+    CHECK(none.answer().head.find("Sec-WebSocket-Protocol") == std::string::npos);
+  });
+}
+
+TEST_CASE("on_gone has the user data of every handshake that does not come to on_open, and of no other") {
+  struct Owning : Echo {
+    void on_gone(Connection& connection) { gone.push_back(connection.user_data()); }
+    std::vector<void*> gone;
+  };
+  in_every_world([](World& world) {
+    Owning& handler = world.serve<Owning>({.handshake_timeout_ms = 40});
+    static int data[4];
+    int next = 0;
+    std::vector<UpgradeTicket> tickets;
+    handler.upgrading = [&](Upgrade& upgrade) {
+      upgrade.set_user_data(&data[next]);
+      const std::string_view path = upgrade.request().path();
+      if (path == "/reject") upgrade.reject(403);
+      if (path == "/hold") tickets.push_back(upgrade.hold());
+      next++;
+    };
+    world.connect().upgrade("/reject");
+    REQUIRE(world.until([&] { return handler.gone == std::vector<void*>{&data[0]}; }));
+    Client& goes = world.connect();
+    goes.upgrade("/hold");
+    REQUIRE(world.until([&] { return tickets.size() == 1; }));
+    goes.reset();
+    REQUIRE(world.until([&] { return handler.gone.size() == 2; }));
+    world.connect().upgrade("/hold");  // and runs out of time
+    REQUIRE(world.until([&] { return handler.gone.size() == 3; }));
+    Client& opens = world.connect();
+    opens.upgrade("/");
+    CHECK(opens.answer().status == 101);
+    opens.close();
+    Client& nothing = world.connect();  // has no user data
+    nothing.write("garbage\r\n\r\n");
+    CHECK(nothing.answer().status == 400);
+    nothing.close();
+    CHECK(world.is_empty());
+    CHECK(handler.closes.size() == 1);
+    CHECK(handler.gone == std::vector<void*>{&data[0], &data[1], &data[2]});
+  });
+}
+
 TEST_CASE("a held handshake is rejected later from another thread") {
   in_every_world([](World& world) {
     Echo& handler = world.serve<Echo>();
@@ -600,6 +777,42 @@ TEST_CASE("a client shakes hands, also when frames are glued to the answer") {
       real_kinds());
 }
 
+TEST_CASE("a client skips interim responses and joins folded lines, however they are cut") {
+  const std::string interims = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+  const std::string folded = changed("\r\n\r\n", "\r\nX: a\r\n b\r\n\r\n");
+  const std::string glued = server_frame(Opcode::text, "glued");
+  in_every_world(
+      [&](World& world) {
+        for (const std::string& answer : {interims + std::string(good_answer), folded, interims + folded}) {
+          for (std::size_t cut = 0; cut < answer.size(); cut += 13) {
+            CAPTURE(answer);
+            CAPTURE(cut);
+            Dialer& dialer = world.make_handler<Dialer>();
+            Played played(world, dialer, "");
+            const std::string wire = played.answered(answer) + glued;
+            played.server->write(wire.substr(0, cut));
+            world.turn(0);
+            played.server->write(wire.substr(cut));
+            REQUIRE(world.until([&] { return dialer.messages.size() == 1 || !dialer.refusals.empty(); }));
+            CHECK(dialer.messages.size() == 1);
+            played.server->shut_down();
+            CHECK(world.is_empty());
+          }
+        }
+        std::string endless;
+        while (endless.size() < 600) endless += interims;
+        Dialer& dialer = world.make_handler<Dialer>();
+        Played played(world, dialer, endless, {.http = {.max_bytes = 500}});
+        CHECK(world.is_empty());
+        CHECK(dialer.refusals == std::vector{Dialer::Refused{Errc::protocol, UpgradeFailure::none, 0, ""}});
+        Dialer& waiting = world.make_handler<Dialer>();
+        Played slow(world, waiting, interims, {.handshake_timeout_ms = 40});
+        CHECK(world.is_empty());
+        CHECK(waiting.refusals == std::vector{Dialer::Refused{Errc::timed_out, UpgradeFailure::none, 0, ""}});
+      },
+      real_kinds());
+}
+
 TEST_CASE("a client refuses every wrong answer and says why") {
   struct Case {
     std::string answer;
@@ -614,6 +827,11 @@ TEST_CASE("a client refuses every wrong answer and says why") {
       {changed("KEY", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), {Errc::none, UpgradeFailure::accept_wrong, 101, ""}},
       {changed("\r\n\r\n", "\r\nSec-WebSocket-Protocol: x\r\n\r\n"),
        {Errc::none, UpgradeFailure::subprotocol_unasked, 101, ""}},
+      {changed("websocket", "websocket, h2c"), {Errc::none, UpgradeFailure::upgrade_missing, 101, ""}},
+      {changed("\r\n\r\n", "\r\nSec-WebSocket-Extensions: ,\r\n\r\n"),
+       {Errc::none, UpgradeFailure::extension_malformed, 101, ""}},
+      {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+       {Errc::none, UpgradeFailure::status_not_101, 403, "no"}},
       {changed("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x\r\n\r\n"),
        {Errc::none, UpgradeFailure::extension_unasked, 101, ""}},
       {"nonsense\r\n\r\n", {Errc::protocol, UpgradeFailure::none, 0, ""}},
