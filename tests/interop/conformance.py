@@ -63,6 +63,13 @@ def handshakes():
     handshake_case("20.11", "white space around values",
                    pieces=lambda request: [re.sub(rb": ([^\r]*)\r", rb": \t \1 \t \r", request)])
     handshake_case("20.12", "query in the target", target="/?token=a%20b&c=d")
+    handshake_case("20.22", "a query as browsers leave it", target="/?a[]=1|2&b={c}^`%")
+    for i, host in enumerate(("a", "a:", "[::1]", "[::1]:80", "[v1.x:y]", "a%41", "a_b", "a,b"), 23):
+        handshake_case(f"20.{i}", f"Host: {host}", Host=host)
+    handshake_case("20.31", "absolute form and an empty Host", target="http://a/", Host="")
+    handshake_case("20.32", "two empty lines in front", pieces=lambda request: [b"\r\n\r\n" + request])
+    handshake_case("20.33", "subprotocols in two fields", protocol_was_offered,
+                   add=[("Sec-WebSocket-Protocol", "chat"), ("Sec-WebSocket-Protocol", "superchat")])
     handshake_case("20.13", "unknown extension", no_extension, add=[
                    ("Sec-WebSocket-Extensions", "x-none; a=1, y-none")])
     handshake_case("20.14", "subprotocols", protocol_was_offered, add=[("Sec-WebSocket-Protocol", "chat, superchat")])
@@ -123,7 +130,7 @@ def refusals():
     refused("21.1", "POST instead of GET", 405, method="POST")
     refused("21.2", "HEAD instead of GET", 405, method="HEAD")
     refused("21.3", "method in lower case", 405, method="get")
-    refused("21.4", "HTTP/1.0", 400, version="HTTP/1.0")
+    refused("21.4", "HTTP/1.0, which has no upgrades", (200, *plain), version="HTTP/1.0")
     refused("21.5", "HTTP/2.0", 505, version="HTTP/2.0")
     refused("21.6", "HTTP/0.9 request line", 400, request=b"GET /\r\n\r\n")
     refused("21.7", "no Host", 400, drop=["Host"])
@@ -168,6 +175,23 @@ def refusals():
     refused("21.50", "preface of HTTP/2", 505, request=b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     refused("21.51", "200 fields", 431, add=[(f"X-{i}", "v") for i in range(200)])
     refused("21.52", "field of 64 KiB", 431, X_Long="a" * 65536)
+    hosts = ("a:b", "a:80:80", "a:80a", "a:-1", "::1", "[::1", "::1]", "[::1]80", "[::1]:x", "[]", "[zz]", "[::1]]", "a[b]",
+             "a%zz", "a%", "a%4", ":80", "a b", "a/b", "u@a", "")
+    for i, host in enumerate(hosts, 1):
+        refused(f"21.60.{i}", f"Host: {host}", 400, Host=host)
+        if host and "/" not in host:
+            refused(f"21.61.{i}", f"{host} in a target", 400, target=f"http://{host}/")
+    for i, value in enumerate(("", ",", "a b", '"chat"', "a;b", "a/b", "a@b", "\xe9", "chat, chat"), 1):
+        refused(f"21.62.{i}", f"subprotocols {value!r}", 400, add=[("Sec-WebSocket-Protocol", value)])
+    for i, value in enumerate(("", ",", "x;", "x; =b", "x; a=", 'x; a="b c"', "x a", '"x"', ";a", "x,;y"), 1):
+        refused(f"21.63.{i}", f"extensions {value!r}", 400, add=[("Sec-WebSocket-Extensions", value)])
+    for i, value in enumerate(("", "gzip", "identity", "chunked, gzip", "chunked, chunked"), 1):
+        refused(f"21.64.{i}", f"transfer codings {value!r}", (400, 501), method="POST", drop=["Upgrade"],
+                add=[("Transfer-Encoding", value)])
+    for i, target in enumerate(("/%", "/%4", "/%zz", '/a"b', "/<a>", "/a\\b", "/a^b", "/a`b", "/{a}", "/a|b", "/[a]"), 1):
+        refused(f"21.65.{i}", f"target {target}", (301, 400), target=target)
+    refused("21.66", "CONNECT", (400, 405, 501), request=b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
+    case("21.67", "a refusal of HEAD has no content", refused_head, ready=False)
     case("21.53", "endless field value: 431", lambda url: endless(url, b"X: ", b"a" * 1000, 431), ready=False)
     case("21.54", "endless fields: 431", lambda url: endless(url, b"", b"X: yz\r\n" * 100, 431), ready=False)
     case("21.55", "endless target: 414", lambda url: endless(url, None, b"/abc" * 200, 414), ready=False)
@@ -201,12 +225,25 @@ def refused_then_good(url):
         end_or_reset(peer)
 
 
+def refused_head(url):
+    with Peer(url) as peer:
+        peer.send(peer.request(method="HEAD"))
+        deadline = time.monotonic() + Peer.patience
+        while peer.fill(deadline):
+            pass
+        head, _, content = bytes(peer.buffer).partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 405 ") or content:
+            refuse(f"{head[:20]} and {len(content)} octets of content")
+
+
 def get(url, target, statuses, kind=None):
     with Peer(url) as peer:
         peer.send(f"GET {target} HTTP/1.1\r\nHost: {peer.host}\r\n\r\n".encode())
         response = peer.response()
         if response.status not in statuses:
             refuse(f"status {response.status}")
+        if not re.fullmatch(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT", response.get("date") or ""):
+            refuse(f"Date: {response.get('date')}")
         if kind and not (response.get("content-type") or "").startswith(kind):
             refuse(f"content type {response.get('content-type')}")
         if kind and not response.body:

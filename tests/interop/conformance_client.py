@@ -158,6 +158,15 @@ def accepted_answers():
     accepted("30.15", "50 more fields", add=[(f"X-Field-{i}", "value") for i in range(50)])
     accepted("30.16", "an empty field", X_Empty="")
     accepted("30.17", "octets above 127 in a field", X_Name="\xe9\xe8")
+    before = lambda text: lambda answer: [text + answer]
+    for i, status in enumerate(("100 Continue", "102 Processing", "103 Early Hints"), 40):
+        accepted(f"30.{i}", f"an interim answer before it: {status}",
+                 before(f"HTTP/1.1 {status}\r\nLink: </a>\r\n\r\n".encode()))
+    accepted("30.43", "two interim answers, octet by octet",
+             lambda answer: octets(b"HTTP/1.1 100 A\r\n\r\nHTTP/1.1 199 B\r\n\r\n" + answer))
+    accepted("30.44", "folded lines", lambda answer: [answer.replace(b"Connection: ", b"X: a\r\n\tb\r\nConnection:\r\n ")])
+    accepted("30.45", "a folded line, octet by octet",
+             lambda answer: octets(answer.replace(b"Connection: ", b"Connection:\r\n ")))
     for i, name in enumerate(("chat", "superchat")):
         accepted(f"30.2{i}", f"subprotocol {name}", verb="offer", chosen=name, Sec_WebSocket_Protocol=name)
     accepted("30.22", "no subprotocol though some were offered", verb="offer")
@@ -216,15 +225,21 @@ def offers(peer):
 
 
 def refused_answers():
-    for i, status in enumerate((100, 102, 200, 204, 301, 302, 307, 400, 401, 403, 404, 407, 426, 429, 500, 503, 102), 1):
+    for i, status in enumerate((201, 206, 200, 204, 301, 302, 307, 400, 401, 403, 404, 407, 426, 429, 500, 503, 599), 1):
         refused(f"31.1.{i}", f"status {status}", "status_not_101", str(status), status=f"{status} Whatever")
     refused("31.1.30", "a refusal with a body that is shown", "status_not_101", "403", "no entry",
             answer=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nno entry")
     refused("31.1.31", "a redirect is not followed", "status_not_101", "301",
             answer=b"HTTP/1.1 301 Moved\r\nLocation: ws://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+    refused("31.1.32", "a refusal behind an interim answer", "status_not_101", "403", "no entry",
+            answer=b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 8\r\n\r\nno entry")
+    refused("31.1.33", "an interim answer and no other in time", "timed_out", answer=b"HTTP/1.1 100 Continue\r\n\r\n")
     refused("31.2.1", "no Upgrade", "upgrade_missing", drop=["Upgrade"])
     for i, value in enumerate(("h2c", "websockets", "web socket", "", "websocket/13"), 2):
         refused(f"31.2.{i}", f"Upgrade: {value}", "upgrade_missing", Upgrade=value)
+    for i, value in enumerate(("websocket, h2c", "h2c, websocket"), 20):
+        refused(f"31.2.{i}", f"Upgrade: {value}", "upgrade_missing", Upgrade=value)
+    refused("31.2.22", "two Upgrades", "upgrade_missing", add=[("Upgrade", "websocket")])
     refused("31.2.10", "no Connection", "connection_missing", drop=["Connection"])
     for i, value in enumerate(("keep-alive", "", "upgraded", "close"), 11):
         refused(f"31.2.{i}", f"Connection: {value}", "connection_missing", Connection=value)
@@ -240,6 +255,8 @@ def refused_answers():
         refused(f"31.3.{i}", f"the accept key {name}", "accept_wrong", change=change)
     for i, value in enumerate(("permessage-deflate", "permessage-deflate; server_no_context_takeover", "x-none"), 1):
         refused(f"31.4.{i}", f"extension {value}", "extension_unasked", Sec_WebSocket_Extensions=value)
+    for i, value in enumerate(("", ",", "x;", "x; a="), 10):
+        refused(f"31.4.{i}", f"malformed extensions {value!r}", "extension_malformed", Sec_WebSocket_Extensions=value)
     refused("31.5.1", "a subprotocol when none was offered", "subprotocol_unasked", Sec_WebSocket_Protocol="chat")
     for i, value in enumerate(("other", "CHAT", "cha", "chat, superchat", "chat,"), 2):
         refused(f"31.5.{i}", f"subprotocol {value}", "subprotocol_unasked", verb="offer", Sec_WebSocket_Protocol=value)
@@ -260,7 +277,7 @@ def broken_answers():
         refused(f"32.2.{i}", f"status line {line!r}", "protocol",
                 change=lambda answer, line=line: line.encode() + answer[answer.index(b"\r\n"):])
     fields = (("space before the colon", lambda a: a.replace(b"Upgrade:", b"Upgrade :", 1)),
-              ("folded line", lambda a: a.replace(b"Connection: ", b"Connection:\r\n ")),
+              ("white space before the first field", lambda a: a.replace(b"\r\n", b"\r\n ", 1)),
               ("field without a colon", lambda a: a[:-2] + b"nonsense\r\n\r\n"),
               ("field without a name", lambda a: a[:-2] + b": value\r\n\r\n"),
               ("line ends of LF alone", lambda a: a.replace(b"\r\n", b"\n")),
@@ -274,7 +291,8 @@ def broken_answers():
     refused("32.4.2", "a field of 64 KiB", "protocol", X_Long="a" * 65536)
     for i, (name, start, more) in enumerate((("status line", b"HTTP/1.1 101 ", b"a" * 1000), ("line", b"", b"a" * 1000),
                                              ("field", b"HTTP/1.1 101 A\r\nX: ", b"a" * 1000),
-                                             ("list of fields", b"HTTP/1.1 101 A\r\n", b"X: yz\r\n" * 100)), 3):
+                                             ("list of fields", b"HTTP/1.1 101 A\r\n", b"X: yz\r\n" * 100),
+                                             ("row of interim answers", b"", b"HTTP/1.1 100 A\r\n\r\n" * 50)), 3):
         refused(f"32.4.{i}", f"endless {name}", "protocol", answer=start, then=lambda peer, more=more: endless(peer, more))
     refused("32.5.1", "TCP ends before the answer", "end_of_stream", answer=b"", then=Wire.half_close)
     refused("32.5.2", "TCP ends inside the answer", "end_of_stream", change=lambda answer: answer[:-1], then=Wire.half_close)

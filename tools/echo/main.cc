@@ -17,7 +17,14 @@ class Echo {
 
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
-    if (request.method() != "GET" && request.method() != "HEAD") return;
+    const bool is_read = request.method() == "GET" || request.method() == "HEAD";
+    if (!is_read && !is_known(request.method()))
+      return exchange.respond(501, "text/plain", "unknown method\n");
+    if (!is_read && is_here(request.path())) {
+      constexpr ws::HttpField allow[] = {{"Allow", "GET, HEAD"}};
+      return exchange.respond(405, "text/plain", "only GET and HEAD\n", allow);
+    }
+    if (!is_read) return;
     if (request.path() == "/") exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
     if (request.path() == "/healthz") exchange.respond(200, "text/plain", "ok\n");
     if (request.path() == "/metrics" && metrics_) {
@@ -29,6 +36,16 @@ class Echo {
   }
 
  private:
+  // Methods that get 405 rather than 501 (RFC 9110 section 9.1).
+  static bool is_known(std::string_view method) {
+    constexpr std::string_view known[] = {"POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"};
+    return std::find(std::begin(known), std::end(known), method) != std::end(known);
+  }
+  // "*": of OPTIONS, for the server as a whole.
+  bool is_here(std::string_view path) const {
+    return path == "/" || path == "/healthz" || path == "*" || (path == "/metrics" && metrics_);
+  }
+
   const ws::Server& server_;
   bool metrics_;
 };
