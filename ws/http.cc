@@ -394,7 +394,11 @@ bool next_list_item(std::string_view& list, std::string_view& item) {
 }
 
 std::size_t find_header_end(Bytes in, std::size_t from) {
-  const std::size_t start = from < 3 ? 0 : from - 3;  // the four bytes may lie across the border
+  const std::string_view text = to_text(in);
+  std::size_t begin = 0;
+  for (int i = 0; i < max_empty_lines && text.substr(begin).starts_with("\r\n"); ++i) begin += 2;
+  const std::size_t start =
+      std::max(begin, from < 3 ? 0 : from - 3);  // the four bytes may lie across the border
   if (start >= in.size()) return 0;
   const void* found = memmem(in.data() + start, in.size() - start, "\r\n\r\n", 4);
   if (found == nullptr) return 0;

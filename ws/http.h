@@ -91,7 +91,7 @@ std::string_view trim(std::string_view text);
 bool next_list_item(std::string_view& list, std::string_view& item);
 
 // Where the head in `in` ends: the number of bytes up to and including its empty line, or 0 when that has not
-// come yet. `from` is how many bytes an earlier call has already seen, so that every byte is looked at once.
+// come yet; empty lines in front of a request are part of it. `from` is how many bytes an earlier call has already seen, so that every byte is looked at once.
 // It searches and validates nothing.
 std::size_t find_header_end(Bytes in, std::size_t from);
 

@@ -176,7 +176,8 @@ class HttpExchange {
  public:
   const HttpRequest& request() const { return request_; }
 
-  // Answers, once. Copied. The connection stays open for another request when the client wants that.
+  // Answers, once. Copied. The connection stays open for another request when the client wants that. A request's content
+  // is not read, and no 100 asks for it: the answer ends the connection.
   void respond(std::uint16_t status, std::string_view content_type, std::string_view body,
                std::span<const HttpField> fields = {});
 

@@ -4,6 +4,7 @@
 #include <levada/ws/http.h>
 #include <levada/ws/router.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -66,7 +67,8 @@ void try_request(Bytes in, std::size_t cut) {
   require_inside(request.query(), in);
   require_inside(request.host(), in);
   if (result.state != ParseState::complete) return;
-  require(is_token(request.method()) && is_request_target(request.target()));
+  require(is_token(request.method()));
+  require(!request.target().starts_with('/') || is_request_target(request.target()));
   require(find_header_end(in.first(result.consumed), 0) == result.consumed);
   (void)origin_allowed(request, OriginPolicy::same_host);
   std::array<std::uint8_t, 2048> out;
@@ -80,9 +82,25 @@ void try_request(Bytes in, std::size_t cut) {
   require(answer.state == ParseState::complete && answer.consumed + with_fields.body.size() == size);
 }
 
+// As a client reads it, into memory that it may change: the cut changes nothing, and the bytes behind the head stay.
+void try_final(Bytes in, std::size_t cut) {
+  std::vector<std::uint8_t> once(in.begin(), in.end()), twice = once;
+  HttpResponse response;
+  const ParseResult whole = response.parse_final(once, limits);
+  const ParseResult first = response.parse_final(MutableBytes(twice).first(cut), limits);
+  const ParseResult second = response.parse_final(twice, limits);
+  require(same(second, whole) && (first.state == ParseState::incomplete || same(first, whole)));
+  if (whole.state != ParseState::complete) return;
+  const auto behind = static_cast<std::ptrdiff_t>(whole.consumed);
+  require(std::equal(in.begin() + behind, in.end(), once.begin() + behind));
+  require(once == twice);
+}
+
 void try_response(Bytes in, std::size_t cut) {
   HttpResponse response;
-  if (parse_cut(response, in, cut).state != ParseState::complete) return;
+  const ParseState state = parse_cut(response, in, cut).state;
+  try_final(in, cut);
+  if (state != ParseState::complete) return;
   require(response.status() >= 100 && response.status() <= 999);
   (void)check_upgrade_response(response,
                                {.host = "h", .key = "dGhlIHNhbXBsZSBub25jZQ==", .extensions = "x, y"});

@@ -128,7 +128,7 @@ def names_version_13(response):
 def refusals():
     plain = (404, 426)
     refused("21.1", "POST instead of GET", 405, method="POST")
-    refused("21.2", "HEAD instead of GET", 405, method="HEAD")
+    case("21.2", "HEAD instead of GET: 405, without content", refused_head, ready=False)
     refused("21.3", "method in lower case", 405, method="get")
     refused("21.4", "HTTP/1.0, which has no upgrades", (200, *plain), version="HTTP/1.0")
     refused("21.5", "HTTP/2.0", 505, version="HTTP/2.0")
@@ -191,7 +191,6 @@ def refusals():
     for i, target in enumerate(("/%", "/%4", "/%zz", '/a"b', "/<a>", "/a\\b", "/a^b", "/a`b", "/{a}", "/a|b", "/[a]"), 1):
         refused(f"21.65.{i}", f"target {target}", (301, 400), target=target)
     refused("21.66", "CONNECT", (400, 405, 501), request=b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")
-    case("21.67", "a refusal of HEAD has no content", refused_head, ready=False)
     case("21.53", "endless field value: 431", lambda url: endless(url, b"X: ", b"a" * 1000, 431), ready=False)
     case("21.54", "endless fields: 431", lambda url: endless(url, b"", b"X: yz\r\n" * 100, 431), ready=False)
     case("21.55", "endless target: 414", lambda url: endless(url, None, b"/abc" * 200, 414), ready=False)

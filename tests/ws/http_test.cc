@@ -482,12 +482,14 @@ TEST_CASE("an incomplete head shows the lines that are complete") {
 }
 
 TEST_CASE("the end of a head is found across any cut") {
-  const std::string text = "GET / HTTP/1.1\r\nA: b\r\n\r\n";
-  const std::string longer = text + "rest\r\n\r\n";
-  for (std::size_t size = 0; size <= longer.size(); ++size) {
-    for (std::size_t from = 0; from <= std::min(size, text.size() - 1); ++from) {
-      const Exact part(longer.substr(0, size));
-      CHECK(find_header_end(part.bytes(), from) == (size >= text.size() ? text.size() : 0));
+  for (const std::string empty_lines : {"", "\r\n", "\r\n\r\n\r\n\r\n"}) {
+    const std::string text = empty_lines + "GET / HTTP/1.1\r\nA: b\r\n\r\n";
+    const std::string longer = text + "rest\r\n\r\n";
+    for (std::size_t size = 0; size <= longer.size(); ++size) {
+      for (std::size_t from = 0; from <= std::min(size, text.size() - 1); ++from) {
+        const Exact part(longer.substr(0, size));
+        CHECK(find_header_end(part.bytes(), from) == (size >= text.size() ? text.size() : 0));
+      }
     }
   }
 }
