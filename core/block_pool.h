@@ -40,6 +40,9 @@ class Owner {
   }
   std::uint32_t references() const { return references_.load(std::memory_order_acquire); }
 
+ protected:
+  bool is_released_by(void (*release)(Owner*)) const { return release_ == release; }
+
  private:
   std::atomic<std::uint32_t> references_{1};
   void (*release_)(Owner*);
@@ -92,6 +95,14 @@ class Block : public Owner {
   // The first `bytes` have been or are about to be written: they count against the budget. Small blocks count whole.
   void note_used(std::size_t bytes) {
     if (bytes > counted_bytes_) count_used(bytes);
+  }
+  // What counts, in bytes.
+  std::size_t counted_bytes() const { return counted_bytes_; }
+
+  // `owner` if it is a block of a pool, else nullptr.
+  static Block* of(Owner* owner) {
+    const bool is_block = owner != nullptr && static_cast<Block*>(owner)->is_released_by(&Block::give_back);
+    return is_block ? static_cast<Block*>(owner) : nullptr;
   }
 
  private:

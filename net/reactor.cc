@@ -103,8 +103,16 @@ const TlsSession* Stream::tls() const {
   return secured_ ? &reactor().tls_layer(*this).session() : nullptr;
 }
 
-std::size_t Stream::plain_bytes() const {
-  return reactor().tls_layer(*this).plain().bytes();
+const SendQueue& Stream::plain() const {
+  return reactor().tls_layer(*this).plain();
+}
+
+std::size_t Stream::secured_bytes() const {
+  return reactor().tls_layer(*this).buffered();
+}
+
+std::size_t Stream::sole_bytes() const {
+  return queue_.sole_bytes() + (secured_ ? plain().sole_bytes() : 0);
 }
 
 std::size_t Stream::drop_oldest(std::size_t size) {

@@ -26,6 +26,22 @@ void SegmentPool::grow() {
   chunks_.push_back(std::move(chunk));
 }
 
+std::size_t SendQueue::sole_bytes() const {
+  std::size_t sum = 0;
+  const Segment* segment = head_;
+  while (segment != nullptr) {
+    Owner* const owner = segment->owner;
+    const Block* const block = Block::of(owner);
+    std::uint32_t references = 0;  // of segments, which lie side by side when they share a block
+    for (; segment != nullptr && segment->owner == owner; segment = segment->next) {
+      references++;
+      if (owner == nullptr) sum += segment->size;
+    }
+    if (block != nullptr && owner->references() == references) sum += block->counted_bytes();
+  }
+  return sum;
+}
+
 void SendQueue::push(Segment* segment) {
   segment->next = nullptr;
   if (tail_ == nullptr) {

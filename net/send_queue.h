@@ -15,6 +15,7 @@
 #pragma once
 
 #include <sys/uio.h>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -97,6 +98,16 @@ class SendQueue {
   // queue changes. `total` receives the sum of their sizes.
   int gather(iovec* out, int limit, std::size_t& total) const;
 
+  // Calls `visit(Bytes)` for the first `size` bytes, segment by segment. They live until the queue changes.
+  template <class Visit>
+  void visit(std::size_t size, Visit&& visit) const {
+    for (const Segment* segment = head_; segment != nullptr && size > 0; segment = segment->next) {
+      const std::size_t part = std::min<std::size_t>(segment->size, size);
+      visit(Bytes{segment->data, part});
+      size -= part;
+    }
+  }
+
   // The only segment's view when there is just one, else empty.
   Bytes single() const {
     if (head_ == nullptr || head_->next != nullptr) return {};
@@ -108,6 +119,10 @@ class SendQueue {
 
   // Copies what lies in the turn's memory into blocks that the queue owns.
   void spill(SegmentPool& pool, BlockPool& blocks);
+
+  // Memory of block pools that would come back if the queue were cleared, and memory of this turn, in bytes; not what
+  // others refer to as well. Walks all segments.
+  std::size_t sole_bytes() const;
 
   void clear(SegmentPool& pool) {
     while (head_ != nullptr) pop(pool);

@@ -57,8 +57,12 @@ class Stream : public Endpoint {
   // The session, or nullptr without TLS.
   const TlsSession* tls() const;
 
-  // Bytes queued that the kernel has not taken.
-  std::size_t buffered() const { return queue_.bytes() + (secured_ ? plain_bytes() : 0); }
+  // Bytes queued that the kernel has not taken; what TLS adds to them does not count.
+  std::size_t buffered() const { return secured_ ? secured_bytes() : queue_.bytes(); }
+  // Whether the kernel has everything that was sent, and what TLS sends by itself.
+  bool all_sent() const { return queue_.empty() && (!secured_ || plain().empty()); }
+  // Pooled memory that nobody else refers to and that closing would give back, in bytes. Walks all that is queued.
+  std::size_t sole_bytes() const;
 
   // Whether the kernel refused bytes and the queue waits for room.
   bool blocked() const { return blocked_; }
@@ -119,10 +123,9 @@ class Stream : public Endpoint {
   friend class TlsLayer;
 
   Error begin_tls(TlsLayer& layer, const Error& error);
-  std::size_t plain_bytes() const;
+  const SendQueue& plain() const;
+  std::size_t secured_bytes() const;
   void enqueue_records(Bytes records);
-  // Whether the kernel has everything that was sent.
-  bool all_sent() const { return queue_.empty() && (!secured_ || plain_bytes() == 0); }
   void enqueue(Bytes bytes, Owner* owner, Mark mark);
   void mark_dirty();
 

@@ -1,30 +1,15 @@
 #include <levada/net/tls_layer.h>
 
-#include <sys/uio.h>
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <span>
 
 #include <levada/net/reactor.h>
 
 namespace levada::net {
 namespace {
 
-constexpr int max_pieces = 64;
 // Encrypted at a time: the rest waits until the kernel has taken this.
 constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
-
-// The first of `pieces`, and of the last one a part, that are together at most `limit` bytes; `total` of them.
-std::span<const iovec> first_bytes(std::span<iovec> pieces, std::size_t limit, std::size_t& total) {
-  std::size_t count = 0;
-  for (total = 0; count < pieces.size() && total < limit; count++) {
-    iovec& piece = pieces[count];
-    piece.iov_len = std::min(piece.iov_len, limit - total);
-    total += piece.iov_len;
-  }
-  return pieces.first(count);
-}
 
 }  // namespace
 
@@ -110,18 +95,27 @@ bool TlsLayer::must_close() const {
   return stream_.finishing_ && !close_sent_;
 }
 
+// The first bytes of what waits, at most so many.
+Error TlsLayer::encrypt(std::size_t most) {
+  Reactor& reactor = stream_.reactor();
+  const std::size_t size = std::min(most, plain_.bytes());
+  encrypted_ = std::min(encrypted_, stream_.queue_.bytes()) + size;
+  TlsPieces pieces(*session_, reactor.turn_memory());
+  plain_.visit(size, [&pieces](Bytes piece) { pieces.add(piece); });
+  const Error error = pieces.finish();
+  plain_.advance(reactor.segments(), size);
+  return error;
+}
+
+std::size_t TlsLayer::buffered() const {
+  return plain_.bytes() + std::min(encrypted_, stream_.queue_.bytes());
+}
+
 void TlsLayer::flush() {
   Reactor& reactor = stream_.reactor();
-  while (session_->is_open() && !stream_.blocked_ && !plain_.empty() &&
-         stream_.queue_.bytes() < encrypt_ahead_bytes) {
-    std::array<iovec, max_pieces> pieces;
-    std::size_t total = 0;
-    const int count = plain_.gather(pieces.data(), max_pieces, total);
-    const auto chosen = first_bytes({pieces.data(), static_cast<std::size_t>(count)},
-                                    encrypt_ahead_bytes - stream_.queue_.bytes(), total);
-    const Error error = session_->write(chosen, reactor.turn_memory());
-    if (error) return fail(error);
-    plain_.advance(reactor.segments(), total);
+  const std::size_t ahead = stream_.queue_.bytes();
+  if (session_->is_open() && !stream_.blocked_ && !plain_.empty() && ahead < encrypt_ahead_bytes) {
+    if (const Error error = encrypt(encrypt_ahead_bytes - ahead)) return fail(error);
   }
   if (!plain_.empty()) return plain_.spill(reactor.segments(), reactor.blocks());
   if (session_->is_open() && must_close()) {

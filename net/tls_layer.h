@@ -10,7 +10,7 @@
 //   kernel -> records -> receive() -> [receive_target()] -> Stream::on_receive
 //
 // Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
-// nothing is queued behind close_notify.
+// encrypting does not make buffered() larger; nothing is queued behind close_notify.
 #pragma once
 
 #include <memory>
@@ -51,6 +51,10 @@ class TlsLayer {
   // Drops what waits; nothing is sent any more.
   void clear();
 
+  // Plaintext of the stream that the kernel has not taken, in bytes. Of records that have left in part it counts what
+  // their rest can hold at most.
+  std::size_t buffered() const;
+
   SendQueue& plain() { return plain_; }
   const SendQueue& plain() const { return plain_; }
   // Whether flush() would have something for the stream's queue.
@@ -61,11 +65,13 @@ class TlsLayer {
   static void write(void* self, Bytes records);
   TlsOutput output() { return {&TlsLayer::write, this}; }
   bool must_close() const;
+  Error encrypt(std::size_t most);
   TlsRead read_directly(MutableBytes& input);
   void fail(const Error& error);
 
   Stream& stream_;
   SendQueue plain_;
+  std::size_t encrypted_ = 0;  // no less than the plaintext in the stream's queue, unless that has less bytes
   std::unique_ptr<TlsSession> session_;
   bool close_sent_ = false;
   bool failed_ = false;

@@ -323,30 +323,6 @@ Error TlsSession::write(Bytes plaintext) {
   return error_;
 }
 
-// Whole records, and what the last piece ends with, are encrypted from where they lie; only the rest is joined.
-Error TlsSession::write(std::span<const iovec> pieces, TurnMemory& memory) {
-  std::uint8_t* joined = nullptr;
-  std::size_t filled = 0;
-  for (const iovec& each : pieces) {
-    const bool last = &each == &pieces.back();
-    Bytes piece{static_cast<const std::uint8_t*>(each.iov_base), each.iov_len};
-    while (!piece.empty() && state_ != State::failed) {
-      std::size_t size = last ? piece.size() : piece.size() / tls_record_bytes * tls_record_bytes;
-      if (filled == 0 && size > 0) {
-        static_cast<void>(write(piece.first(size)));
-      } else {
-        if (joined == nullptr) joined = memory.allocate(tls_record_bytes);
-        size = std::min(piece.size(), tls_record_bytes - filled);
-        std::memcpy(joined + filled, piece.data(), size);
-        filled += size;
-        if (filled == tls_record_bytes) static_cast<void>(write({joined, std::exchange(filled, 0)}));
-      }
-      piece = piece.subspan(size);
-    }
-  }
-  return write({joined, filled});
-}
-
 void TlsSession::close() {
   if (!is_open() || close_sent_) return;
   close_sent_ = true;
@@ -397,6 +373,36 @@ std::string TlsSession::peer_subject() const {
   char* text = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &text);
   return {text, static_cast<std::size_t>(size)};
+}
+
+// ---- TlsPieces ----
+
+void TlsPieces::add(Bytes piece) {
+  join(std::exchange(rest_, {}));
+  if (filled_ > 0) {
+    const Bytes front = piece.first(std::min(piece.size(), tls_record_bytes - filled_));
+    join(front);
+    piece = piece.subspan(front.size());
+  }
+  const Bytes whole = piece.first(piece.size() / tls_record_bytes * tls_record_bytes);
+  if (!whole.empty() && !error_) error_ = session_.write(whole);
+  rest_ = piece.subspan(whole.size());
+}
+
+// Appends to the record that is being joined, in which there is room.
+void TlsPieces::join(Bytes piece) {
+  if (piece.empty()) return;
+  if (joined_ == nullptr) joined_ = memory_.allocate(tls_record_bytes);
+  std::memcpy(joined_ + filled_, piece.data(), piece.size());
+  filled_ += piece.size();
+  if (filled_ < tls_record_bytes) return;
+  filled_ = 0;
+  if (!error_) error_ = session_.write({joined_, tls_record_bytes});
+}
+
+Error TlsPieces::finish() {
+  if (error_) return error_;
+  return session_.write(filled_ > 0 ? Bytes{joined_, filled_} : rest_);
 }
 
 }  // namespace levada::net

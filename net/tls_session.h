@@ -18,12 +18,10 @@
 // One thread at a time.
 #pragma once
 
-#include <sys/uio.h>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -109,8 +107,6 @@ class TlsSession {
 
   // Encrypts all of it, in full records as far as it goes. Errors: those of a failed session.
   Error write(Bytes plaintext);
-  // The same for what lies in pieces, as SendQueue::gather() gives them: short pieces share records, joined in `memory`.
-  Error write(std::span<const iovec> pieces, TurnMemory& memory);
 
   // Sends close_notify, once. Before the handshake is over there is nothing to close.
   void close();
@@ -155,6 +151,28 @@ class TlsSession {
   bool close_sent_ = false;
   Error error_;
   std::string session_key_;  // a client's: "host:port"
+};
+
+// Writes plaintext that lies in pieces to a session, in full records but for the last: short pieces share records, joined
+// in `memory`; what fills a record, and what the last piece ends with, is encrypted from where it lies.
+class TlsPieces {
+ public:
+  TlsPieces(TlsSession& session, TurnMemory& memory) : session_(session), memory_(memory) {}
+
+  // The piece must live until finish().
+  void add(Bytes piece);
+  // Writes the rest. Errors: those of TlsSession::write.
+  Error finish();
+
+ private:
+  void join(Bytes piece);
+
+  TlsSession& session_;
+  TurnMemory& memory_;
+  std::uint8_t* joined_ = nullptr;
+  std::size_t filled_ = 0;  // of the record that is being joined
+  Bytes rest_;              // less than a record, where it lies; empty while there is something joined
+  Error error_;
 };
 
 }  // namespace levada::net

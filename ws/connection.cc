@@ -309,7 +309,7 @@ void Connection::on_end(const Error& error) {
   }
   const bool was_closed = std::exchange(phase_, Phase::closed) == Phase::closed;
   report({.code = CloseCode::abnormal, .reason = {}, .by = ClosedBy::transport, .error = error});
-  if (was_closed && buffered() > 0) return finish();
+  if (was_closed && !all_sent()) return finish();
   let_leave();
 }
 
@@ -317,7 +317,7 @@ void Connection::on_end(const Error& error) {
 // it is the alert. With TLS that works, the peer is owed a close_notify (RFC 8446 section 6.1).
 void Connection::let_leave() {
   const bool owes_close_notify = tls() != nullptr && tls()->is_open() && !finishing_;
-  if (buffered() == 0 && !owes_close_notify) return terminate();
+  if (all_sent() && !owes_close_notify) return terminate();
   end_sending();
   finish();
 }

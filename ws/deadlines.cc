@@ -56,7 +56,7 @@ void Connection::check_closing() {
   const std::uint32_t now = reactor().now_ms();
   std::uint32_t more = 0;
   const bool can_send = tls() == nullptr || tls()->is_open();  // else the peer has yet to do its part of TLS
-  if (buffered() > 0 && can_send) {  // not blocked: the kernel has just reported room, and this turn fills it
+  if (!all_sent() && can_send) {  // not blocked: the kernel has just reported room, and this turn fills it
     const std::uint32_t stalled_ms = blocked() ? stalled_since_ms() : now;
     more = std::min(left(now, stalled_ms, options.close_timeout_ms),
                     left(now, since_ms_, options.write_timeout_ms));

@@ -50,8 +50,8 @@ struct ServiceOptions {
 
   // ---- Sending ----
   // What may be queued on a connection, in bytes, and what becomes of a message beyond it. Pings, pongs and the close
-  // frame may use `control_reserve_bytes` more; that sum is never exceeded, but for what TLS adds to the 256 KiB that are
-  // encrypted ahead: less than 1 KiB.
+  // frame may use `control_reserve_bytes` more; that sum is never exceeded. What TLS adds does not count. At most 4 GiB
+  // less that reserve and a byte: more is taken for that.
   std::size_t max_buffered_bytes = std::size_t{64} << 20;
   OutputPolicy output_policy = OutputPolicy::report;
   // While the peer does not take what is queued, and that is more than this, reading from it pauses, so that a peer

@@ -232,7 +232,7 @@ TEST_CASE("pieces of any sizes share full records, in their order") {
   Connected c;
   for (int round = 0; round < 200; round++) {
     std::vector<std::string> texts;
-    std::vector<iovec> pieces;
+    TlsPieces pieces(*c.pair.client.session, memory);
     std::string whole;
     const std::size_t count = random.below(12);
     for (std::size_t i = 0; i < count; i++) {
@@ -240,8 +240,8 @@ TEST_CASE("pieces of any sizes share full records, in their order") {
       texts.push_back(random_text(random, random.one_in(5) ? tls_record_bytes : random.below(most)));
       whole += texts.back();
     }
-    for (std::string& text : texts) pieces.push_back({text.data(), text.size()});
-    REQUIRE_FALSE(c.pair.client.session->write(pieces, memory));
+    for (const std::string& text : texts) pieces.add(to_bytes(text));
+    REQUIRE_FALSE(pieces.finish());
     const std::string records = c.pair.client.take_records();
     const std::size_t full = (whole.size() + tls_record_bytes - 1) / tls_record_bytes;
     REQUIRE(records.size() == whole.size() + full * 22);  // header, type and tag of TLS 1.3
