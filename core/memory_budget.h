@@ -11,11 +11,14 @@
 
 namespace levada {
 
-// What happens while more is used than the limit. All of them first give back what is only kept for reuse.
+// What happens while more is used than the limit. All of them first give back what is only kept for reuse, and listeners
+// pause from the turn on in which it is exceeded. What a connection holds is the pooled memory that would come back with
+// it: not a PreparedMessage or a kept payload that others refer to. One connection goes each turn of a reactor. All opening
+// handshakes together count as one: if that is the heaviest, the heaviest of them is refused with 503.
 enum class BudgetPolicy : std::uint8_t {
-  stop_accepting,  // listeners pause, from the turn on in which it is exceeded
-  refuse_large,  // the largest message under way, if it is over 64 KiB, is refused with 1013; one each turn of a reactor
-  shed_slowest,  // the connection that holds most memory, queued and received, is cut; one each turn of a reactor
+  stop_accepting,  // no more than that
+  refuse_large,    // the largest message under way, if it holds more than 64 KiB, is refused with 1013
+  shed_slowest,    // the connection that holds most, queued and received, is cut
 };
 
 class MemoryBudget {

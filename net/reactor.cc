@@ -374,16 +374,22 @@ void Reactor::accepted(Listener& listener, Fd fd) {
 }
 
 bool Reactor::accepting_is_over_budget() const {
-  const MemoryBudget* budget = options_.budget.get();
-  return budget != nullptr && budget->policy() == BudgetPolicy::stop_accepting && budget->exceeded();
+  return options_.budget != nullptr && options_.budget->exceeded();
 }
 
 void Reactor::relieve_memory() {
   blocks_.trim();
+  if (!options_.budget->exceeded()) return;
+  std::shared_ptr<Relief> heaviest;
+  std::size_t most = 0;
   for (const auto& kept : reliefs_) {
-    const std::shared_ptr<Relief> relief = kept.lock();
-    if (relief != nullptr && options_.budget->exceeded()) relief->relieve(relief->context);
+    std::shared_ptr<Relief> relief = kept.lock();
+    const std::size_t bytes = relief == nullptr ? 0 : relief->weigh(relief->context);
+    if (bytes <= most) continue;
+    most = bytes;
+    heaviest = std::move(relief);
   }
+  if (heaviest != nullptr) heaviest->relieve(heaviest->context);
 }
 
 // Before the next connection, which would otherwise be the one that finds it out.
@@ -395,11 +401,11 @@ void Reactor::pause_listeners() {
   }
 }
 
-std::shared_ptr<Reactor::Relief> Reactor::add_relief(void (*relieve)(void*), void* context) {
+std::shared_ptr<Reactor::Relief> Reactor::add_relief(const Relief& relief) {
   std::erase_if(reliefs_, [](const auto& kept) { return kept.expired(); });
-  auto relief = std::make_shared<Relief>(Relief{relieve, context});
-  reliefs_.push_back(relief);
-  return relief;
+  auto added = std::make_shared<Relief>(relief);
+  reliefs_.push_back(added);
+  return added;
 }
 
 void Reactor::measure_latency() {

@@ -86,13 +86,15 @@ class Reactor {
   // Any thread. Runs `task` on the reactor's thread in its next turn. Tasks of one thread run in their order.
   void post(Task task);
 
-  // Calls `relieve(context)` in each turn that begins while the memory budget is exceeded, as long as the result is kept;
-  // that may be longer than the reactor.
+  // Who can give back memory. In each turn that begins while the memory budget is exceeded, all are asked how many bytes
+  // that would be, and the one with most, if it is more than 0, is told to do it: as long as the result is kept, which may
+  // be longer than the reactor.
   struct Relief {
-    void (*relieve)(void* context);
+    std::size_t (*weigh)(void* context);
+    void (*relieve)(void* context);  // follows weigh()
     void* context;
   };
-  std::shared_ptr<Relief> add_relief(void (*relieve)(void*), void* context);
+  std::shared_ptr<Relief> add_relief(const Relief& relief);
   MemoryBudget* budget() { return options_.budget.get(); }
 
   // Runs `task` once, `delay_ms` from now, unless its id is closed before.

@@ -343,14 +343,31 @@ void Connection::on_closed() {
 
 // ---- Memory ----
 
-std::size_t Connection::assembled_bytes() const {
-  if (pending_ == nullptr) return 0;
-  const std::size_t inflated = pending_->inflater == nullptr ? 0 : pending_->inflater->message_bytes();
-  return pending_->decoder.assembled_bytes() + inflated;
+// The memory budget is exceeded, and this connection has to go: told why, but with `cut` not waited for.
+void Connection::shed(bool cut) {
+  const Error error{Errc::over_budget, "receive"};
+  if (!shakes_hands()) {
+    fail(CloseCode::try_again_later, "over_budget", error);
+    if (cut) terminate();
+  } else if (role() == Role::client) {
+    refuse({.error = error});
+  } else if (blocked()) {  // by answers to plain requests, and would not read this one
+    terminate();
+  } else {
+    reject(status_unavailable);
+  }
 }
 
-std::size_t Connection::memory_bytes() const {
-  return buffered() + assembled_bytes();
+// Of what is not whole yet: a handshake's head or a message, as it came and inflated.
+std::size_t Connection::received_bytes() const {
+  if (pending_ == nullptr) return 0;
+  const std::size_t inflated = pending_->inflater == nullptr ? 0 : pending_->inflater->message_bytes();
+  const std::size_t input = pending_->input == nullptr ? 0 : pending_->input->counted_bytes();
+  return pending_->decoder.assembled_bytes() + inflated + input;
+}
+
+std::size_t Connection::held_bytes() const {
+  return sole_bytes() + received_bytes();
 }
 
 // ---- Keeping payloads ----

@@ -190,6 +190,10 @@ class Connection final : public net::Stream {
   // Whether permessage-deflate was agreed on.
   bool compresses() const { return deflate_.agreed(); }
 
+  // Pooled memory that would come back if the connection were gone, in bytes: of what is queued and of what is not whole
+  // yet, but not what others refer to as well. By this BudgetPolicy::shed_slowest ranks. Walks all that is queued.
+  std::size_t held_bytes() const;
+
   // The subprotocol agreed on, one of ServiceOptions::subprotocols; empty if none (or one chosen by on_upgrade).
   std::string_view subprotocol() const;
 
@@ -287,9 +291,10 @@ class Connection final : public net::Stream {
 
   // Messages.
   void shut_down();
-  bool is_over() const { return phase_ == Phase::closed && buffered() == 0; }
-  std::size_t memory_bytes() const;
-  std::size_t assembled_bytes() const;
+  bool is_over() const { return phase_ == Phase::closed && all_sent(); }
+  bool shakes_hands() const { return phase_ == Phase::handshake || phase_ == Phase::held; }
+  void shed(bool cut);
+  std::size_t received_bytes() const;
   void receive_frames(MutableBytes bytes, Owner* memory);
   void dispatch(Decoded& decoded);
   void show(Decoded& decoded);

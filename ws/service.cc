@@ -61,7 +61,9 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
   assert(options_.rate_window_ms > 0);
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
-    relief_ = reactor_.add_relief([](void* self) { static_cast<Service*>(self)->relieve(); }, this);
+    relief_ = reactor_.add_relief({.weigh = [](void* self) { return static_cast<Service*>(self)->weigh(); },
+                                   .relieve = [](void* self) { static_cast<Service*>(self)->relieve(); },
+                                   .context = this});
   }
 }
 
@@ -163,23 +165,35 @@ std::size_t Service::unfinished() {
   return count;
 }
 
-// The memory budget is exceeded: its policy takes the one connection that weighs most.
-void Service::relieve() {
+// What the policy of the memory budget would have the heaviest give back, of the connections each by itself and the
+// handshakes together; heaviest_ is who would have to go.
+std::size_t Service::weigh() {
   constexpr std::size_t large_bytes = 64 * 1024;
   const bool refuse = reactor_.budget()->policy() == BudgetPolicy::refuse_large;
-  Connection* heaviest = nullptr;
-  std::size_t most = refuse ? large_bytes : 0;
+  std::size_t handshakes = 0, most_of_handshakes = 0, most = 0;
+  SlotId handshake;
+  heaviest_ = {};
   for_each_endpoint([&](Connection& connection) {
-    const std::size_t bytes = refuse ? connection.assembled_bytes() : connection.memory_bytes();
-    if (bytes <= most) return;
-    most = bytes;
-    heaviest = &connection;
+    const bool shakes_hands = connection.shakes_hands();
+    const std::size_t bytes = refuse ? connection.received_bytes() : connection.held_bytes();
+    std::size_t& heaviest = shakes_hands ? most_of_handshakes : most;
+    if (shakes_hands) handshakes += bytes;
+    if (bytes <= heaviest) return;
+    heaviest = bytes;
+    (shakes_hands ? handshake : heaviest_) = connection.id();
   });
-  if (heaviest == nullptr) return;
+  if (handshakes > most) {
+    most = handshakes;
+    heaviest_ = handshake;
+  }
+  return refuse && most <= large_bytes ? 0 : most;
+}
+
+void Service::relieve() {
+  auto& heaviest = static_cast<Connection&>(*reactor_.find(heaviest_));
   counters_.shed.add();
-  heaviest->trace(TraceKind::shed);
-  heaviest->fail(CloseCode::try_again_later, "over_budget", {Errc::over_budget, "receive"});
-  if (!refuse) heaviest->terminate();
+  heaviest.trace(TraceKind::shed);
+  heaviest.shed(reactor_.budget()->policy() == BudgetPolicy::shed_slowest);
 }
 
 Connection* Service::dial(const net::Address& address, const DialOptions& options) {
@@ -260,6 +274,7 @@ void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
     pending.input = larger;
   }
   if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
+  pending.input->note_used(total);
   pending.input_bytes = total;
 }
 

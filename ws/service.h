@@ -70,7 +70,7 @@ struct ServiceOptions {
   std::uint32_t idle_timeout_ms =
       180'000;  // close with 1001 when nothing was received for this long, no pong either
   std::uint32_t write_timeout_ms =
-      60'000;                         // cut when the peer has taken nothing for this long of what is queued
+      60'000;  // cut when the peer has taken nothing for this long of what is queued; a little is enough to go on
   std::uint32_t max_lifetime_ms = 0;  // close with 1001 so long after the handshake
 
   // ---- Opening handshake, server ----
@@ -345,6 +345,7 @@ class Service {
 
   template <class Visit>
   void for_each_endpoint(Visit&& visit);
+  std::size_t weigh();
   void relieve();
   static void accepted(void* context, net::Listener& listener, Fd fd);
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
@@ -387,6 +388,7 @@ class Service {
   std::size_t cut_by_shut_down_ = 0;
   Task on_empty_;
   std::shared_ptr<net::Reactor::Relief> relief_;
+  SlotId heaviest_;  // that weigh() has found
   Counters counters_;
   Error last_error_;
 };

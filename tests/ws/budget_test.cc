@@ -3,6 +3,7 @@
 
 #include <sys/resource.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -145,6 +146,132 @@ TEST_CASE("shedding cuts the connection that holds most, queued and received, an
     reads.client.reading = true;
     CHECK((reads.client.frame().payload == random_bytes(2 * mib)));
   });
+}
+
+TEST_CASE("of several services, the one with the heaviest connection acts, and no other") {
+  with_budget(5 * mib / 2, BudgetPolicy::shed_slowest, [](World& world, MemoryBudget&) {
+    Recorder& handler = world.make_handler<Recorder>();
+    Service& lightest = world.service(handler);
+    Service& heaviest = world.service(handler);
+    Service& light = world.service(handler);
+    Line lines[] = {adopt(world, lightest), adopt(world, heaviest), adopt(world, light)};
+    for (Line& line : lines) line.client.reading = false;
+    const std::size_t sizes[] = {mib / 2, 2 * mib, mib};
+    world.reactor().post([&] {
+      for (int i = 0; i < 3; i++) lines[i].connection.send(Opcode::binary, to_bytes(random_bytes(sizes[i])));
+    });
+    CHECK(world.until([&] { return heaviest.connections() == 0; }));
+    world.settle();
+    CHECK(handler.closes.size() == 1);
+    CHECK(heaviest.counters().shed.value() == 1);
+    CHECK(lightest.connections() + light.connections() == 2);
+  });
+}
+
+TEST_CASE("who only shares a message with others is not shed for it") {
+  with_budget(mib, BudgetPolicy::shed_slowest, [](World& world, MemoryBudget&) {
+    Recorder& handler = world.make_handler<Recorder>();
+    Service& service = world.service(handler);
+    const PreparedMessage message(Opcode::binary, to_bytes(random_bytes(2 * mib)));
+    std::vector<Line> subscribers;
+    for (int i = 0; i < 4; i++) subscribers.push_back(adopt(world, service));
+    Line culprit = adopt(world, service);
+    for (Line& line : subscribers) line.client.reading = false;
+    world.reactor().post([&] {
+      for (Line& line : subscribers) line.connection.send(message);
+    });
+    world.settle();
+    culprit.client.write(raw_frame(2, random_bytes(mib + mib / 4), true, {.length = 16 * mib}));
+    CHECK(world.until([&] { return culprit.handle.get() == nullptr; }));
+    world.settle();
+    CHECK(service.connections() == subscribers.size());
+    CHECK(service.counters().shed.value() == 1);
+    for (Line& line : subscribers) {
+      line.client.reading = true;
+      CHECK((line.client.frame().payload == random_bytes(2 * mib)));
+    }
+  });
+}
+
+TEST_CASE(
+    "unfinished handshakes count, and it is them who go, with 503, before somebody who holds less than all") {
+  for (const BudgetPolicy policy : {BudgetPolicy::shed_slowest, BudgetPolicy::refuse_large}) {
+    with_budget(mib, policy, [](World& world, MemoryBudget& budget) {
+      Recorder& handler = world.make_handler<Recorder>();
+      Service& service = world.service(handler);
+      Line established = adopt(world, service);
+      begin_message(world, established.client, 100'000);
+      const std::string head = "GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(12'000, 'a');
+      constexpr int heads = 200;
+      std::vector<Client*> unfinished;
+      for (int i = 0; i < heads; i++) {
+        auto [fd, client] = world.pair();
+        REQUIRE(service.adopt(std::move(fd)) != nullptr);
+        client->write(head);
+        unfinished.push_back(client);
+        world.turn(0);
+      }
+      CHECK(world.until([&] { return !budget.exceeded(); }));
+      world.settle();
+      CHECK(!budget.exceeded());
+      CHECK(established.handle.get() != nullptr);
+      CHECK(handler.closes.empty());
+      const auto refused = static_cast<std::uint64_t>(std::count_if(
+          unfinished.begin(), unfinished.end(), [](const Client* each) { return !each->in.empty(); }));
+      CHECK(refused > heads / 4);
+      CHECK(refused < heads);
+      CHECK(service.counters().shed.value() == refused);
+      CHECK(service.counters().rejected.value() == refused);
+      for (Client* each : unfinished) {
+        if (!each->in.empty()) CHECK(each->answer().status == 503);
+      }
+    });
+  }
+}
+
+TEST_CASE("a message of 64 KiB is not large, and one of a byte more is") {
+  constexpr std::size_t large = 64 * 1024;
+  for (const std::size_t more : {0, 1}) {
+    with_budget(large / 2, BudgetPolicy::refuse_large, [&](World& world, MemoryBudget& budget) {
+      Recorder& handler = world.make_handler<Recorder>();
+      Service& service = world.service(handler);
+      Line line = adopt(world, service);
+      begin_message(world, line.client, large + more);
+      if (more == 0) CHECK(budget.exceeded());
+      CHECK(service.counters().shed.value() == more);
+      CHECK(handler.closes.size() == more);
+      if (more != 0) CHECK(line.client.is_closed_with(close_payload(1013)));
+    });
+  }
+}
+
+TEST_CASE("a budget that is used up to its last byte is kept, and one byte more exceeds it") {
+  constexpr std::size_t received = 200'000;
+  const std::vector<Kind> epoll{{"epoll", net::BackendKind::epoll}};  // counts nothing but assemblies
+  for (const BudgetPolicy policy : {BudgetPolicy::shed_slowest, BudgetPolicy::stop_accepting}) {
+    with_budget(
+        received + Decoder::assembly_headroom, policy,
+        [policy](World& world, MemoryBudget& budget) {
+          Recorder& handler = world.make_handler<Recorder>();
+          Service& service = world.service(handler);
+          world.listen(service);
+          Line line = adopt(world, service);
+          begin_message(world, line.client, received - 1);
+          line.client.write("x");
+          world.settle();
+          CHECK(budget.used_bytes() == budget.limit_bytes());
+          CHECK(service.counters().shed.value() == 0);
+          CHECK(world.listener().failures() == 0);
+          line.client.write("x");
+          world.settle();
+          const bool sheds = policy == BudgetPolicy::shed_slowest;  // and has what it wants in the same turn
+          CHECK(service.counters().shed.value() == (sheds ? 1 : 0));
+          CHECK(service.connections() == (sheds ? 0 : 1));
+          CHECK(budget.exceeded() == !sheds);
+          CHECK(world.listener().failures() == (sheds ? 0 : 1));
+        },
+        epoll);
+  }
 }
 
 TEST_CASE("listeners pause over the budget, say so, and go on when it is kept again") {
