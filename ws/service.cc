@@ -23,6 +23,14 @@ DecoderOptions decoder_options(const ServiceOptions& options, Role role, const H
           .allowed_rsv = 0};
 }
 
+// A SendQueue counts its bytes in 32 bits, a connection keeps its subprotocol's number in 8.
+ServiceOptions bounded(ServiceOptions options) {
+  constexpr std::size_t most = ~std::uint32_t{0} - control_reserve_bytes, most_subprotocols = 255;
+  options.max_buffered_bytes = std::min(options.max_buffered_bytes, most);
+  if (options.subprotocols.size() > most_subprotocols) options.subprotocols.resize(most_subprotocols);
+  return options;
+}
+
 DecoderOptions with_compression(DecoderOptions options) {
   options.allowed_rsv = DecoderOptions::compressed_rsv;
   return options;
@@ -46,7 +54,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
     : reactor_(reactor),
       handler_(handler),
       table_(table),
-      options_(std::move(options)),
+      options_(bounded(std::move(options))),
       decoder_options_(decoder_options(options_, role, table)),
       deflate_decoder_options_(with_compression(decoder_options_)),
       compression_(options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming,
@@ -57,7 +65,6 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       allowed_origins_(options_.allowed_origins.begin(), options_.allowed_origins.end()),
       decoder_(decoder_options_, reactor.blocks()),
       deflate_decoder_(deflate_decoder_options_, reactor.blocks()) {
-  assert(subprotocols_.size() <= 255);
   assert(options_.rate_window_ms > 0);
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {

@@ -77,7 +77,7 @@ struct ServiceOptions {
   HttpLimits http = {};                                  // 16 KiB and 100 fields; 431 beyond
   OriginPolicy origin_policy = OriginPolicy::same_host;  // pages of other hosts are refused with 403
   std::vector<std::string> allowed_origins = {};         // for OriginPolicy::allow_list
-  // In order of preference, at most 255: a server chooses the first that is offered, a client offers them.
+  // In order of preference, at most 255, more are left out: a server chooses the first that is offered, a client offers them.
   std::vector<std::string> subprotocols = {};
   FieldList response_fields =
       {};  // written into every answer; a Date here takes the place of the engine's own

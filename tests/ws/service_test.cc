@@ -75,6 +75,19 @@ TEST_CASE("a socket is adopted after its handshake, with the bytes already read"
   });
 }
 
+TEST_CASE("a bound on what is queued that a queue could not count to is lowered to what it can") {
+  World world({"simulated", net::BackendKind::simulated});
+  Recorder& handler = world.make_handler<Recorder>();
+  constexpr std::size_t most = (std::size_t{1} << 32) - 1 - control_reserve_bytes;
+  const auto bound = [&](std::size_t asked) {
+    return world.service(handler, {.max_buffered_bytes = asked}).options().max_buffered_bytes;
+  };
+  CHECK(bound(most - 1) == most - 1);
+  CHECK(bound(most) == most);
+  CHECK(bound(most + 1) == most);
+  CHECK(bound(~std::size_t{0}) == most);
+}
+
 TEST_CASE("a handler may adopt another socket while it is shown a message") {
   in_every_world([](World& world) {
     Echo& handler = world.make_handler<Echo>();
