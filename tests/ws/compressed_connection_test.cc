@@ -868,6 +868,24 @@ TEST_CASE("what breaks the rules fails the connection with the right code") {
   });
 }
 
+TEST_CASE(
+    "a compressed message is taken up to the bound on its inflated bytes, and one more is closed with 1009") {
+  constexpr std::size_t limit = 100'000;
+  for (const std::size_t size : {limit - 1, limit, limit + 1}) {
+    CAPTURE(size);
+    in_every_world([size](World& world) {
+      ServiceOptions options = with({.enabled = true});
+      options.max_message_bytes = limit;
+      Recorder& handler = world.serve<Recorder>(options);
+      Client& client = agree(world);
+      Deflating(client).send(Opcode::text, random_letters(size));
+      REQUIRE(world.until([&] { return handler.messages.size() + handler.closes.size() == 1; }));
+      CHECK(handler.messages.size() == (size <= limit ? 1 : 0));
+      if (size > limit) CHECK(client.is_closed_with(close_payload(1009)));
+    });
+  }
+}
+
 TEST_CASE("a gigabyte in a megabyte is refused at the limit, with no more memory than that") {
   const std::string piece = RawDeflater(15, 9).run(std::string(std::size_t{1} << 20, '\0'), Z_FULL_FLUSH);
   std::string bomb;

@@ -356,6 +356,20 @@ TEST_CASE("the ratio is bounded beyond the first 64 KiB") {
   CHECK(inflate(inflater, peer.message(normal)).is(normal));
 }
 
+TEST_CASE("a message that inflates to just the ratio's bytes is taken") {
+  BlockPool blocks(1 << 20);
+  RawDeflater peer(15);
+  const std::string text(200'000, 'x'), wire = peer.message(text);
+  // The bytes that it ends with stand for nothing, and may come behind the last that is inflated.
+  constexpr std::size_t ending = 8;
+  const auto fails = [&](std::size_t ratio) {
+    Inflater inflater({.max_ratio = static_cast<std::uint32_t>(ratio)}, blocks);
+    return inflate(inflater, wire).error == FrameError::inflates_too_much;
+  };
+  CHECK(fails(text.size() / (wire.size() + 1)));
+  CHECK_FALSE(fails(text.size() / (wire.size() - ending) + 1));
+}
+
 TEST_CASE("a payload lives as long as a reference on its owner") {
   BlockPool blocks(1 << 20);
   for (const bool streaming : {false, true}) {
