@@ -39,7 +39,9 @@ struct ReactorCounters {
   Counter received_bytes;
   Counter sent_bytes;  // that the kernel took
   Counter blocked;     // how often the kernel took less than was queued
-  // From the end of the wait that reported received bytes to the call of the handler, of one receive in 16.
+  // How long received bytes waited for the handler, of one receive in 16: since the wait that reported them ended; when
+  // that was shorter than the turn before it, for they may have come in that turn, since the end of the wait before. So
+  // what came while a turn ran counts as if it had come when the turn began: no more than that turn too much.
   LatencyHistogram latency;
 };
 

@@ -228,6 +228,7 @@ void Reactor::run() {
 }
 
 void Reactor::run_once(int timeout_ms) {
+  wait_began_ns_ = backend_->now_ns();
   backend_->poll(options_.spin_us != 0 && is_spinning() ? 0 : wait_limit(timeout_ms));
   if (budget() != nullptr && budget()->exceeded()) relieve_memory();
   if (has_tasks_.load(std::memory_order_acquire)) run_tasks();
@@ -409,7 +410,7 @@ std::shared_ptr<Reactor::Relief> Reactor::add_relief(const Relief& relief) {
 }
 
 void Reactor::measure_latency() {
-  counters_.latency.record(backend_->now_ns() - turn_ns_);
+  counters_.latency.record(backend_->now_ns() - ready_ns_);
 }
 
 void Reactor::accept_failed(Listener& listener, const Error& error) {

@@ -172,7 +172,11 @@ class Reactor {
   void begin_turn() {
     in_turn_ = true;
     counters_.turns.add();
+    const std::uint64_t last_ns = poll_ended_ns_;
     read_time();
+    poll_ended_ns_ = turn_ns_;
+    const bool waited = turn_ns_ - wait_began_ns_ >= wait_began_ns_ - last_ns;
+    ready_ns_ = waited || last_ns == 0 ? turn_ns_ : last_ns;
   }
 
   void accepted(Listener& listener, Fd fd);
@@ -254,7 +258,10 @@ class Reactor {
   TimerWheel timers_;
   std::unique_ptr<Backend> backend_;
   std::uint64_t start_ns_ = 0;
-  std::uint64_t turn_ns_ = 0;  // when this turn began
+  std::uint64_t turn_ns_ = 0;  // when the time was read
+  std::uint64_t wait_began_ns_ = 0;
+  std::uint64_t poll_ended_ns_ = 0;  // the wait of this turn
+  std::uint64_t ready_ns_ = 0;       // from when the latency of this turn's receives counts
   std::uint32_t now_ms_ = 0;
   bool in_turn_ = false;
 

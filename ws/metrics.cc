@@ -131,7 +131,7 @@ std::string Server::openmetrics() const {
     });
   }
   text.family("handler_latency_seconds", "histogram",
-              "From the end of the wait to the handler, of one receive in 16.");
+              "From when bytes could be received to the handler, at most, of one receive in 16.");
   each_reactor([&](const std::string& labels, const Loop& loop) {
     text.histogram(labels, loop.reactor->counters().latency);
   });

@@ -102,6 +102,40 @@ TEST_CASE("a reactor that spins does not wait after it has received, and waits a
       options);
 }
 
+TEST_CASE("what waits in the kernel while a handler runs is in the histogram of latency") {
+  on_each_backend([](Reactor& reactor) {
+    Record busy, waits;
+    Pair busy_pair, waiting_pair;
+    REQUIRE(reactor.add<Probe>(std::move(busy_pair.engine), busy) != nullptr);
+    REQUIRE(reactor.add<Probe>(std::move(waiting_pair.engine), waits) != nullptr);
+    const auto slow = [&reactor] {  // of 32 ms and more
+      std::uint64_t count = 0;
+      for (std::size_t i = 0; i < LatencyHistogram::buckets; i++) {
+        const bool above = i > 0 && LatencyHistogram::bound_ns(i - 1) >= 32 * nanoseconds_per_millisecond;
+        if (above) count += reactor.counters().latency.count(i);
+      }
+      return count;
+    };
+    const auto exchange = [&](Fd& peer, Record& record, bool sends) {
+      const std::size_t before = record.received.size();
+      if (sends) write_all(peer, "x");
+      REQUIRE(turn_until(reactor, [&] { return record.received.size() > before; }));
+    };
+    // One receive in 16 is looked at: the one that waits is to be it.
+    while (reactor.counters().receives.value() % 16 != 14) exchange(busy_pair.peer, busy, true);
+    CHECK(slow() == 0);
+    busy.on_receive = [&](Probe&, MutableBytes, Owner*) {
+      write_all(waiting_pair.peer, "x");
+      const std::uint64_t until = monotonic_ns() + 50 * nanoseconds_per_millisecond;
+      while (monotonic_ns() < until) {
+      }
+    };
+    exchange(busy_pair.peer, busy, true);
+    if (waits.received.empty()) exchange(waiting_pair.peer, waits, false);
+    CHECK(slow() == 1);
+  });
+}
+
 TEST_CASE("every way to send keeps its bytes and their order") {
   on_each_backend([](Reactor& reactor) {
     Record record;
