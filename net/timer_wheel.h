@@ -79,6 +79,8 @@ class TimerWheel {
 
   std::uint32_t now() const { return now_; }
   std::uint32_t count() const { return count_; }
+  // How often a timer moved down, so far: at most once for each level above the lowest.
+  std::uint64_t moves() const { return moves_; }
 
  private:
   static constexpr unsigned bits = 6, slots = 1u << bits, levels = 5;
@@ -126,6 +128,7 @@ class TimerWheel {
       while (timer != nullptr) {
         Timer* next = timer->next;
         count_--;
+        moves_++;
         insert(*timer);
         timer = next;
       }
@@ -153,6 +156,7 @@ class TimerWheel {
   std::array<std::uint64_t, levels> occupied_{};
   std::uint32_t now_;
   std::uint32_t count_ = 0;
+  std::uint64_t moves_ = 0;
 };
 
 }  // namespace levada::net

@@ -166,6 +166,24 @@ TEST_CASE("a wheel that sleeps until its next event wakes a few times for each t
   }
 }
 
+TEST_CASE("a timer moves down at most four times, however many there are") {
+  for (const std::size_t count : {1'000u, 1'000'000u}) {
+    auto timers = std::make_unique<Timer[]>(count);
+    TimerWheel wheel(12'345);
+    SeededRandom random(count);
+    for (std::size_t i = 0; i < count; i++) {
+      const std::uint64_t longest = random.one_in(2) ? 60'000 : TimerWheel::max_delay_ms;
+      wheel.set(timers[i], 12'345 + static_cast<std::uint32_t>(1 + random.below(longest)));
+    }
+    CHECK(wheel.moves() == 0);  // setting moves nobody else
+    std::size_t expired = 0;
+    wheel.advance(12'345 + TimerWheel::max_delay_ms, [&](Timer&) { expired++; });
+    CHECK(expired == count);
+    CHECK(wheel.moves() <= 4 * count);
+    CHECK(wheel.moves() >= 2 * count);  // it counts
+  }
+}
+
 TEST_CASE("a million timers expire in order, those that were cancelled do not") {
   constexpr std::size_t count = 1'000'000;
   auto timers = std::make_unique<Timer[]>(count);
