@@ -1,14 +1,12 @@
 #include <levada/ws/server.h>
 
-#include <pthread.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include <cassert>
-#include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <utility>
+
+#include <levada/net/signals.h>
 
 namespace levada::ws {
 namespace {
@@ -193,23 +191,15 @@ void Server::stop(std::uint32_t deadline_ms) {
   }
 }
 
+// Calls stop() for them.
 Error Server::watch_signals(net::Reactor& reactor) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  Fd fd(signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC));
-  if (!fd) return Error::from_os("signalfd", errno);
-  const auto readable = [](void* self, net::Watch& watch) { static_cast<Server*>(self)->signalled(watch); };
-  return reactor.add<net::Watch>(std::move(fd), readable, this) == nullptr ? reactor.last_error() : Error{};
-}
-
-void Server::signalled(net::Watch& watch) {
-  signalfd_siginfo info;
-  while (read(watch.native_fd(), &info, sizeof info) == sizeof info) {
-    stop(std::exchange(signal_deadline_ms_, 0).value_or(0));
-  }
+  return net::watch_signals(
+      reactor,
+      [](void* self) {
+        auto& server = *static_cast<Server*>(self);
+        server.stop(std::exchange(server.signal_deadline_ms_, 0).value_or(0));
+      },
+      this);
 }
 
 void Server::wait() {

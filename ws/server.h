@@ -150,7 +150,6 @@ class Server {
   Error add_loop(int index);
   Error listen(Loop& loop, Fd& shared);
   Error watch_signals(net::Reactor& reactor);
-  void signalled(net::Watch& watch);
   void start_threads(std::size_t count);
   void add_services(Loop& loop, int index);
   void adopt(Fd fd, std::string received, bool upgraded);
@@ -163,7 +162,7 @@ class Server {
   std::string url_;
   std::vector<std::string> route_names_;  // in the order of each loop's services
   ServerResult result_;
-  std::optional<std::uint32_t> signal_deadline_ms_;
+  std::optional<std::uint32_t> signal_deadline_ms_;  // of the first signal; 0 for those behind it
   std::atomic<unsigned> next_adopted_{0};
 };
 

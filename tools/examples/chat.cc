@@ -72,8 +72,9 @@ int main(int count, char** arguments) {
   Rooms rooms;
   ws::Server server({.port = port, .threads = count > 2 ? std::atoi(arguments[2]) : 2});
   server.route("/rooms/:room", [&rooms](int) { return Chat{rooms}; });
-  if (const Error error = server.start()) return ws::report_failure(error);
+  server.stop_on_signals(5'000);
+  if (const Error error = server.listen()) return ws::report_failure(error);
   std::printf("listening %s\n", server.url().c_str());
   std::fflush(stdout);
-  server.wait();
+  if (const Error error = server.run()) return ws::report_failure(error);
 }

@@ -50,8 +50,9 @@ int main(int count, char** arguments) {
   const auto port = static_cast<std::uint16_t>(count > 1 ? std::atoi(arguments[1]) : 0);
   ws::Server server({.port = port, .service = {.max_message_bytes = std::uint64_t{1} << 20}});
   server.route("", [](int) { return Rpc{}; });
-  if (const Error error = server.start()) return ws::report_failure(error);
+  server.stop_on_signals(5'000);
+  if (const Error error = server.listen()) return ws::report_failure(error);
   std::printf("listening %s\n", server.url().c_str());
   std::fflush(stdout);
-  server.wait();
+  if (const Error error = server.run()) return ws::report_failure(error);
 }

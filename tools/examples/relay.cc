@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <levada/net/signals.h>
 #include <levada/ws/service.h>
 
 using namespace levada;
@@ -78,6 +79,22 @@ struct Relay {
   ws::Service* client = nullptr;
 };
 
+// Ends both services in good order on a signal, within five seconds.
+struct Ending {
+  void begin() {
+    const auto stop_when_empty = [this] {
+      if (front.connections() + client.connections() == 0) front.reactor().stop();
+    };
+    front.shut_down(stop_when_empty);
+    client.shut_down(stop_when_empty);
+    stop_when_empty();
+    front.reactor().after(5'000, [this] { front.reactor().stop(); });
+  }
+
+  ws::Service& front;
+  ws::Service& client;
+};
+
 int main(int count, char** arguments) {
   if (count < 3) return std::fprintf(stderr, "usage: relay HOST PORT [PORT_OF_ITS_OWN]\n"), 2;
   auto server = net::Address::ip(arguments[1], static_cast<std::uint16_t>(std::atoi(arguments[2])));
@@ -90,6 +107,10 @@ int main(int count, char** arguments) {
   ws::Service client(**reactor, ws::Role::client, relay);
   ws::Service front(**reactor, ws::Role::server, relay);
   relay.client = &client;
+  Ending ending{front, client};
+  auto asked = [](void* self) { static_cast<Ending*>(self)->begin(); };
+  if (const Error error = net::watch_signals(**reactor, asked, &ending))
+    return std::fprintf(stderr, "%s\n", error.message().c_str()), 1;
   std::printf("listening ws://%s\n", net::Address::of_socket(fd->get())->to_string().c_str());
   std::fflush(stdout);
   if (const Error error = front.listen(std::move(*fd)))

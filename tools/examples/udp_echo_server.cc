@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include <levada/net/datagram.h>
+#include <levada/net/signals.h>
 
 using namespace levada;
 
@@ -20,6 +21,8 @@ int main(int count, char** arguments) {
   };
   auto socket = net::Datagram::bind(**reactor, *net::Address::ip("127.0.0.1", port), echo, nullptr);
   if (!socket) return fail(socket.error());
+  auto asked = [](void* self) { static_cast<net::Reactor*>(self)->stop(); };
+  if (const Error error = net::watch_signals(**reactor, asked, reactor->get())) return fail(error);
   std::printf("listening %s\n", (*socket)->address()->to_string().c_str());
   std::fflush(stdout);
   (*reactor)->run();
