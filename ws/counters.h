@@ -27,7 +27,12 @@ struct Counters {
   Counter pauses;                  // of reading, because the peer did not take what was queued
   Counter violations;              // connections failed because the peer broke a rule or a bound
 
-  // Connections that a time limit ended.
+  Counter control_floods;     // connections failed for max_controls_per_s; violations, too
+  Counter slow_peers_closed;  // by OutputPolicy::close
+
+  // Connections that a time limit ended. The two of messages are violations, too.
+  Counter message_timeouts;
+  Counter rates_too_low;
   Counter handshake_timeouts;
   Counter close_timeouts;
   Counter idle_timeouts;

@@ -98,6 +98,7 @@ bool Connection::check_message(std::uint32_t now) {
   const ServiceOptions& options = service_->options_;
   const Error error{Errc::timed_out, "receive"};
   if (left(now, pending_->began_ms, message_timeout_ms()) == 0) {
+    service_->counters_.message_timeouts.add();
     trace(TraceKind::timed_out, number(TraceLimit::message));
     fail(CloseCode::policy_violation, "message_timeout", error);
     return false;
@@ -107,6 +108,7 @@ bool Connection::check_message(std::uint32_t now) {
   const std::uint64_t wanted =
       std::uint64_t{options.min_bytes_per_s} * options.rate_window_ms / milliseconds_per_second;
   if (pending_->window_bytes < wanted) {
+    service_->counters_.rates_too_low.add();
     trace(TraceKind::timed_out, number(TraceLimit::rate));
     fail(CloseCode::policy_violation, "message_too_slow", error);
     return false;
@@ -202,6 +204,7 @@ bool Connection::too_many_controls() {
     controls_++;
     return false;
   }
+  service_->counters_.control_floods.add();
   fail(CloseCode::policy_violation, "too_many_controls", {Errc::protocol, "receive"});
   return true;
 }

@@ -102,6 +102,12 @@ constexpr ServiceFamily service_families[] = {
     {"close_timeouts", "Close handshakes not finished in time.", &Counters::close_timeouts},
     {"idle_timeouts", "Connections closed because nothing was received.", &Counters::idle_timeouts},
     {"write_timeouts", "Connections cut because nothing could be sent.", &Counters::write_timeouts},
+    {"message_timeouts", "Connections failed because a message was not whole in time.",
+     &Counters::message_timeouts},
+    {"message_rates_too_low", "Connections failed because a message came too slowly.",
+     &Counters::rates_too_low},
+    {"control_floods", "Connections failed because of too many pings and pongs.", &Counters::control_floods},
+    {"slow_peers_closed", "Connections closed because the queue was full.", &Counters::slow_peers_closed},
     {"lifetimes_over", "Connections closed because of their age.", &Counters::lifetimes_over},
     {"connections_shed", "Connections ended by the memory budget.", &Counters::shed},
 };

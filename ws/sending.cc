@@ -40,6 +40,7 @@ SendStatus Connection::refuse_to_queue(std::size_t size, bool whole) {
       dropped(1);
       return SendStatus::dropped;
     case OutputPolicy::close:
+      counters.slow_peers_closed.add();
       close(CloseCode::policy_violation, "too slow");
       return SendStatus::closed;
   }

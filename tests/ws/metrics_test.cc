@@ -295,6 +295,42 @@ TEST_CASE("counters tell what happened") {
   });
 }
 
+TEST_CASE("each bound in time and number that ends a connection has a counter") {
+  on_each_backend([](ServerOptions options) {
+    Server server(options);
+    server.route("/time", [](int) { return Echo{}; }, {.message_timeout_ms = 20});
+    server.route("/rate", [](int) { return Echo{}; }, {.min_bytes_per_s = 1000, .rate_window_ms = 20});
+    server.route("/controls", [](int) { return Echo{}; }, {.max_controls_per_s = 1});
+    server.route("/slow", [](int) { return Echo{}; },
+                 {.max_buffered_bytes = 5000, .output_policy = OutputPolicy::close});
+    REQUIRE(!server.start());
+    const auto is_closed = [&](const char* target, std::string_view wire) {
+      BlockingClient client(address_of(server));
+      client.upgrade(target);
+      client.write(wire);
+      Frame frame = client.frame();
+      while (frame.opcode != 8) frame = client.frame();
+      return frame.payload.substr(0, 2) == close_payload(1008);
+    };
+    const std::string beginning = raw_frame(2, "x", true, {.length = 100}), ping = raw_frame(9, "", true);
+    CHECK(is_closed("/time", beginning));
+    CHECK(is_closed("/rate", beginning));
+    CHECK(is_closed("/controls", ping + ping + ping + ping + ping));
+    CHECK(is_closed("/slow", raw_frame(1, "much", true)));
+    const Metrics metrics(server.openmetrics());
+    const auto counter = [&](const std::string& name, const std::string& route) {
+      return metrics.value("levada_" + name + "_total{reactor=\"0\",route=\"" + route + "\"}");
+    };
+    CHECK(counter("message_timeouts", "/time") == 1);
+    CHECK(counter("message_rates_too_low", "/rate") == 1);
+    CHECK(counter("control_floods", "/controls") == 1);
+    CHECK(counter("slow_peers_closed", "/slow") == 1);
+    for (const char* const name :
+         {"message_timeouts", "message_rates_too_low", "control_floods", "slow_peers_closed"})
+      CHECK(metrics.sum(std::string("levada_") + name + "_total") == 1);
+  });
+}
+
 TEST_CASE("each reactor has counters of its own, and a budget is told") {
   on_each_backend([](ServerOptions options) {
     options.threads = 3;
