@@ -50,6 +50,7 @@ Error Server::check_port_is_free() const {
 }
 
 Error Server::listen() {
+  const std::lock_guard lock(ending_);  // a stop() of another thread finds all loops, or none
   assert(loops_.empty());
   result_ = {};
   route_names_ = {""};
@@ -115,11 +116,12 @@ std::size_t Server::Loop::connections() const {
 }
 
 void Server::Loop::begin_stop(std::uint32_t deadline_ms) {
-  if (std::exchange(stopping, true)) return;
-  for (auto& service : services) {
-    service->shut_down([this] {
-      if (connections() == 0) reactor->stop();
-    });
+  if (!std::exchange(stopping, true)) {
+    for (auto& service : services) {
+      service->shut_down([this] {
+        if (connections() == 0) reactor->stop();
+      });
+    }
   }
   if (connections() == 0) return reactor->stop();
   reactor->after(deadline_ms, [this] { reactor->stop(); });

@@ -94,7 +94,8 @@ class Server {
   // Any thread, also a handler's; not a signal's. With a deadline of 0 the threads end after their turn, and connections
   // are closed without a close frame. Else listening ends at once, unfinished handshakes are refused with 503, every
   // connection gets a close frame with 1001 behind what is queued for it, and what is not over when `deadline_ms`
-  // milliseconds have passed is cut.
+  // milliseconds have passed is cut. Of several
+  // stops the earliest end holds. While another thread is in listen(), it waits for that; before, there is nothing to stop.
   void stop(std::uint32_t deadline_ms = 0);
 
   // Waits until the threads have closed what is left, with on_close, and ended. Not from a handler.

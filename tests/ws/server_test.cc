@@ -519,7 +519,7 @@ TEST_CASE("a connection whose close handshake is done is not cut, also when its 
   });
 }
 
-TEST_CASE("a second stop without a deadline ends at once, and one with a deadline changes nothing") {
+TEST_CASE("a second stop without a deadline ends at once, a later deadline changes nothing") {
   on_each_backend([](ServerOptions options) {
     Counts counts;
     Server server(options);
@@ -528,12 +528,51 @@ TEST_CASE("a second stop without a deadline ends at once, and one with a deadlin
     Clients clients = connect(server, 2);
     server.stop(60'000);
     CHECK(clients[0]->frame() == Frame{8, close_payload(1001)});
-    server.stop(1);
+    server.stop(120'000);
     clients[0]->send(Opcode::close, close_payload(1001));
     CHECK(clients[0]->reaches_end());
     server.stop();
     CHECK(seconds_of([&] { server.wait(); }) < 30);
     check_result(server, 1, 1);
+  });
+}
+
+TEST_CASE("of two deadlines of a graceful stop the earlier one holds") {
+  on_each_backend([](ServerOptions options) {
+    for (const bool shorter_first : {true, false}) {
+      Counts counts;
+      Server server(options);
+      add_echo(server, counts);
+      REQUIRE(!server.start());
+      Clients clients = connect(server, 1);
+      server.stop(shorter_first ? 100 : 60'000);
+      CHECK(clients[0]->frame() == Frame{8, close_payload(1001)});
+      server.stop(shorter_first ? 60'000 : 100);
+      CHECK(seconds_of([&] { server.wait(); }) < 4);  // before the close handshake's own time is over
+      check_result(server, 0, 1);
+    }
+  });
+}
+
+TEST_CASE("a server may be stopped by another thread while it starts to listen") {
+  on_each_backend([](ServerOptions options) {
+    options.threads = 4;
+    for (int i = 0; i < 20; i++) {
+      Counts counts;
+      Server server(options);
+      add_echo(server, counts);
+      std::atomic<bool> over{false};
+      std::thread stopper([&] {
+        while (!over.load()) {
+          server.stop(1000);
+          (void)server.openmetrics();
+        }
+      });
+      CHECK(!server.start());
+      server.wait();  // one of those stops came behind listen()
+      over = true;
+      stopper.join();
+    }
   });
 }
 
