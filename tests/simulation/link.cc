@@ -81,6 +81,10 @@ void Link::read() {
   if (!bytes.empty()) journal_.note("peer reads", number, static_cast<std::int64_t>(bytes.size()));
   if (wild_) return;
   in_ += bytes;
+  if (spoils && !bytes.empty()) {
+    in_.back() = static_cast<char>(in_.back() ^ 0x55);
+    spoils = false;
+  }
   if (status_ == 0) take_answers();
   if (status_ == 101) take_frames();
   const bool server_part = engine_is_client_ && sent_close && received_close_ && outbox_.empty();
@@ -96,7 +100,9 @@ void Link::take_answers() {
     if (in_.size() < head + 4 + length) return;
     const auto status = static_cast<unsigned>(std::stoi(in_.substr(9, 3)));
     journal_.note("answered", number, status);
-    const unsigned expected = plain_ > 0 ? 200 : expected_status_;
+    const bool over_budget = status == 503 && (may_be_refused || may_be_shed);
+    if (over_budget) plain_ = 0;
+    const unsigned expected = plain_ > 0 ? 200 : over_budget ? status : expected_status_;
     require(status == expected, "a handshake is answered with the status that it calls for", status);
     const bool accepted = in_.find("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n") < head;
     require(status != 101 || accepted, "a handshake is accepted with the key's answer");
@@ -173,9 +179,10 @@ void Link::reset() {
 // The next thing that the handler is to be told. Answers to the engine's own pings are not.
 const Event* Link::next_event() {
   const auto& events = wire_.events();
-  while (taken_ < events.size() && events[taken_].event == DecoderEvent::pong &&
-         events[taken_].payload.starts_with(keepalive_mark))
-    taken_++;
+  for (; taken_ < events.size() && events[taken_].event == DecoderEvent::pong &&
+         events[taken_].payload.starts_with(keepalive_mark);
+       taken_++)
+    keepalive_pongs_++;
   return taken_ < events.size() ? &events[taken_] : nullptr;
 }
 
@@ -204,6 +211,29 @@ void Link::delivered(DecoderEvent event, Opcode opcode, Bytes payload) {
   require(event != DecoderEvent::message || next->opcode == opcode, "a message has the opcode that was sent",
           size);
   taken_++;
+}
+
+void Link::control_delivered(std::uint64_t now_ms) {
+  const std::uint64_t second = now_ms / 1000;
+  controls_ = second == controls_second_ ? controls_ + 1 : 1;
+  controls_second_ = second;
+  // What is inflated in slices is looked at later than it came.
+  require(max_controls_per_s_ == 0 || controls_ <= max_controls_per_s_ || compresses(),
+          "no more control frames are delivered in a second than the bound", controls_);
+}
+
+void Link::closed_for_controls(const CloseInfo& info, std::uint64_t now_ms) {
+  require(levada::ws::number(info.code) == 1008, "too many control frames are closed with 1008");
+  const Event* const next = next_event();
+  const bool control =
+      next != nullptr && (next->event == DecoderEvent::ping || next->event == DecoderEvent::pong);
+  const unsigned delivered = now_ms / 1000 == controls_second_ ? controls_ : 0;
+  require(max_controls_per_s_ != 0 &&
+              (compresses() || keepalive_pongs_ > 0 || (control && delivered == max_controls_per_s_)),
+          "only one control frame too many closes a connection for that", delivered);
+  if (close_queued_) return;
+  queued(Opcode::close, close_payload(1008));
+  close_queued_ = true;
 }
 
 void Link::delivered_piece(Opcode opcode, Bytes piece, bool last) {
@@ -290,7 +320,7 @@ void Link::closed(Connection& connection, const CloseInfo& info, std::uint64_t n
   if (info.by == ClosedBy::local && !info.error) notice(connection, now_ms);
   closed_ = true;
   if (info.by == ClosedBy::peer) closed_by_peer(info);
-  if (info.by == ClosedBy::local) by_a_limit ? closed_at_a_limit(info, now_ms) : closed_here(info);
+  if (info.by == ClosedBy::local) by_a_limit ? closed_at_a_limit(info, now_ms) : closed_here(info, now_ms);
   if (info.by == ClosedBy::transport) closed_by_transport(connection, info, now_ms);
   clocks_.ending(now_ms);
 }
@@ -335,11 +365,12 @@ void Link::closed_at_a_limit(const CloseInfo& info, std::uint64_t now_ms) {
   close_queued_ = true;
 }
 
-void Link::closed_here(const CloseInfo& info) {
+void Link::closed_here(const CloseInfo& info, std::uint64_t now_ms) {
   if (info.error.code == Errc::canceled) {
     require(terminated, "a connection is only terminated if somebody does that");
     return;
   }
+  if (info.reason == "too_many_controls") return closed_for_controls(info, now_ms);
   const Event* const end = skip_to_end();
   const DecoderEvent kind = info.error ? DecoderEvent::error : DecoderEvent::close;
   if (!require(end != nullptr && end->event == kind, "a close is reported as what it was")) return;

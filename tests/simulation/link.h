@@ -47,7 +47,8 @@ class Link {
         wire_(options),
         engine_is_client_(options.role == Role::client),
         clocks_(service),
-        open_(service, streams) {}
+        open_(service, streams),
+        max_controls_per_s_(service.max_controls_per_s) {}
 
   // ---- The peer ----
 
@@ -87,6 +88,8 @@ class Link {
 
   void opened(Connection& connection, std::uint64_t now_ms);
   void delivered(DecoderEvent event, Opcode opcode, Bytes payload);
+  // A ping or pong was delivered.
+  void control_delivered(std::uint64_t now_ms);
   void delivered_piece(Opcode opcode, Bytes piece, bool last);
   // A frame was queued for the peer; `size` bytes of it, 0: those of a plain one.
   void queued(Opcode opcode, std::string_view payload, bool fin = true, std::size_t size = 0,
@@ -152,6 +155,8 @@ class Link {
   // The memory budget may refuse it, or shed it.
   bool may_be_refused = false, may_be_shed = false;
   unsigned keepalive_pings = 0;  // that came
+  std::size_t held_bytes = 0;    // when the memory budget was last exceeded
+  bool spoils = false;           // damages the next byte that comes, to break a rule on purpose
 
  private:
   void take_answers();
@@ -159,8 +164,9 @@ class Link {
   const Event* next_event();
   const Event* skip_to_end();
   void closed_by_peer(const CloseInfo& info);
-  void closed_here(const CloseInfo& info);
+  void closed_here(const CloseInfo& info, std::uint64_t now_ms);
   void closed_at_a_limit(const CloseInfo& info, std::uint64_t now_ms);
+  void closed_for_controls(const CloseInfo& info, std::uint64_t now_ms);
   bool take_keepalive(const Frame& frame);
   bool is_owed(const Frame& frame, const Frame& owed);
   void feed(std::string_view bytes);
@@ -202,7 +208,11 @@ class Link {
   std::string arrived_;                     // received behind the handshake, before it was answered
   bool reads_ = true;                       // the engine did when it was last looked at
   std::unique_ptr<PeerInflater> inflater_;  // if compression was agreed on
-  std::string deflated_, inflated_;         // of the message that comes in fragments
+  std::uint64_t controls_second_ = 0;       // the last in which a ping or pong was delivered
+  unsigned controls_ = 0;                   // delivered in it
+  unsigned keepalive_pongs_ = 0;            // that the engine took for itself
+  std::uint32_t max_controls_per_s_;
+  std::string deflated_, inflated_;  // of the message that comes in fragments
   bool inflating_ = false;
   Handle handle_;
   bool wild_ = false, opened_ = false, closed_ = false, close_queued_ = false, received_close_ = false;

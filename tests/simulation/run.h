@@ -18,14 +18,16 @@ struct Outcome {
   Counts counts;
 };
 
-// `progress` is called with the number of each step before it is made.
+// `progress` is called with the number of each step before it is made; from `faulty_from` on a rule gets broken.
 template <class Progress>
-Outcome simulate(std::uint64_t seed, std::uint64_t steps, Progress&& progress) {
+Outcome simulate(std::uint64_t seed, std::uint64_t steps, Progress&& progress,
+                 std::uint64_t faulty_from = ~std::uint64_t{0}) {
   Outcome outcome;
   outcome.seed = seed;
   auto simulator = std::make_unique<Simulator>(Choices(seed));
   bool good = true;
   while (good && outcome.steps < steps) {
+    if (outcome.steps == faulty_from) simulator->plant_fault();
     progress(outcome.steps++);
     good = simulator->step();
   }

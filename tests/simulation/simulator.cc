@@ -23,6 +23,10 @@ Simulator::Simulator(Choices choices)
   message_service_->add_route("/pieces", *piece_service_);
   journal_.require(!message_service_->listen(simulation_.listen()), "the listener starts");
   reactor_->for_each([&](net::Endpoint& endpoint) { listener_ = static_cast<net::Listener*>(&endpoint); });
+  if (budget_ == nullptr) return;
+  relief_ = reactor_->add_relief({.weigh = [](void* self) { return static_cast<Simulator*>(self)->weigh(); },
+                                  .relieve = nullptr,
+                                  .context = this});
 }
 
 Simulator::~Simulator() = default;
@@ -37,6 +41,7 @@ ServiceOptions Simulator::random_options() {
   options.handshake_timeout_ms = static_cast<std::uint32_t>(choices_.of({10'000, 1000}));
   options.close_timeout_ms = static_cast<std::uint32_t>(choices_.of({5000, 200}));
   options.http.max_bytes = choices_.of({16 * 1024, 1000});
+  options.max_controls_per_s = static_cast<std::uint16_t>(choices_.of({0, 0, 0, 3, 1}));
   options.output_policy = static_cast<OutputPolicy>(choices_.below(4));
   add_time_limits(options);
   options.deflate.enabled = deflate_available() && choices_.one_in(2);
@@ -72,6 +77,7 @@ std::shared_ptr<MemoryBudget> Simulator::random_budget() {
 
 bool Simulator::step() {
   act_at_random();
+  if (faulty_ && !live_.empty()) live_.front()->spoils = true;
   for (Link* link : live_) move_bytes(*link);
   turn(choices_.one_in(8) ? static_cast<int>(choices_.below(50)) : 0);
   check();
@@ -159,7 +165,9 @@ void Simulator::jump() {
 
 void Simulator::turn(int timeout_ms) {
   for (Link* link : live_) link->before_turn();
+  const std::uint64_t shed_before = shed();
   reactor_->run_once(timeout_ms);
+  journal_.require(shed() - shed_before <= 1, "the budget ends one connection in a turn");
   for (Link* link : live_) link->check_pause();
   const auto& log = simulation_.log();
   for (; reported_ < log.size(); reported_++) {
@@ -169,6 +177,21 @@ void Simulator::turn(int timeout_ms) {
 }
 
 // ---- Rules ----
+
+// Asked with the services when the budget is exceeded, for what they had to choose from; has nothing to give.
+std::size_t Simulator::weigh() {
+  heaviest_ = 0;
+  for (Link* link : live_) {
+    link->held_bytes = link->connection() == nullptr ? 0 : link->connection()->held_bytes();
+    heaviest_ = std::max(heaviest_, link->held_bytes);
+  }
+  return 0;
+}
+
+std::uint64_t Simulator::shed() const {
+  return message_service_->counters().shed.value() + piece_service_->counters().shed.value() +
+         client_service_->counters().shed.value();
+}
 
 std::size_t Simulator::connections() const {
   return message_service_->connections() + piece_service_->connections() + client_service_->connections();
@@ -190,7 +213,8 @@ void Simulator::check() {
                      link->number);
   }
   journal_.require(open <= connections(), "services count their connections");
-  journal_.require(reactor_->endpoints() == connections() + 1, "no endpoint is left but the listener");
+  journal_.require(reactor_->endpoints() == connections() + (listener_ != nullptr ? 1 : 0),
+                   "no endpoint is left but the listener");
   for (const Kept& kept : kept_)
     journal_.require(to_text(kept.payload.bytes()) == kept.copy, "a kept payload stays as it was");
   std::erase_if(live_, [](const Link* link) { return link->is_done(); });
@@ -231,8 +255,7 @@ void Simulator::rest() {
     check();
     quiet = journal_.count() == before_turn ? quiet + 1 : 0;
   }
-  const bool accepting = budget_ == nullptr || budget_->policy() != BudgetPolicy::stop_accepting;
-  for (Link* link : live_) link->check_at_rest(accepting);
+  for (Link* link : live_) link->check_at_rest(budget_ == nullptr);
   calm_ = false;
   simulation_.options() = before;
 }
@@ -266,9 +289,29 @@ void Simulator::end_connections() {
   }
 }
 
+// All services shut down: who is open is told 1001, who is not is refused, and nobody is accepted.
+void Simulator::end_services() {
+  count("graceful stop");
+  journal_.note("stops");
+  for (Link* link : live_) {
+    link->expect_rejection(503);
+    if (link->connection() != nullptr && may_send(*link, *link->connection()))
+      link->closing(CloseCode::going_away, {}, now_ms());
+  }
+  listener_ = nullptr;
+  const std::size_t found = connections();
+  for (Service* service : {message_service_.get(), piece_service_.get(), client_service_.get()})
+    service->shut_down();
+  turn(0);
+  const std::size_t counted = message_service_->found_by_shut_down() + piece_service_->found_by_shut_down() +
+                              client_service_->found_by_shut_down();
+  journal_.require(counted == found, "a stop counts the connections that it finds");
+  check();
+}
+
 bool Simulator::finish() {
   if (!journal_.broken()) rest();
-  if (!journal_.broken()) end_connections();
+  if (!journal_.broken()) choices_.one_in(3) ? end_services() : end_connections();
   end_faults();
   const ServiceOptions& options = message_service_->options();
   // A handshake that was never finished, or that was answered with 200 or an error; then what an open one takes.
@@ -298,7 +341,7 @@ bool Simulator::finish() {
   journal_.require(wild_opened_ == wild_closed_, "every on_open has an on_close");
   kept_.clear();
   held_.clear();
-  listener_->close();
+  if (listener_ != nullptr) listener_->close();
   turn(0);
   turn(0);
   reactor_->blocks().collect_returned();

@@ -64,6 +64,8 @@ class Simulator {
   Simulator(const Simulator&) = delete;
   ~Simulator();
 
+  // A peer misreads what comes next, so that a rule is broken: that this is found, and can be repeated.
+  void plant_fault() { faulty_ = true; }
   // One step. False when a rule is broken.
   bool step();
   // Brings everything to its end and checks that nothing is left. False when a rule is broken.
@@ -159,6 +161,9 @@ class Simulator {
   void check();
   void rest();
   void end_connections();
+  void end_services();
+  std::size_t weigh();
+  std::uint64_t shed() const;
   void check_counters();
   Link* random_link();
   std::uint64_t now_ms() const { return simulation_.now_ns() / 1'000'000; }
@@ -189,7 +194,10 @@ class Simulator {
   MessageActor client_{*this};
   std::unique_ptr<Service> message_service_, piece_service_, client_service_;
   std::unique_ptr<net::Reactor> reactor_;  // before its services: it closes their connections
-  net::Listener* listener_ = nullptr;
+  net::Listener* listener_ = nullptr;      // nullptr once it is closed
+  std::shared_ptr<net::Reactor::Relief> relief_;
+  std::size_t heaviest_ = 0;  // what one connection held when the budget was last exceeded
+  bool faulty_ = false;
 
   std::deque<Kept> kept_;  // after the reactor: its memory goes back before
 };

@@ -34,6 +34,8 @@ TEST_CASE("no rule is broken in 300 steps of each of 200 seeds") {
                                  "limit: message timeout",
                                  "limit: least rate",
                                  "limit: memory budget",
+                                 "limit: control frames",
+                                 "graceful stop",
                                  "keepalive ping",
                                  "drain",
                                  "broadcast",
@@ -66,6 +68,23 @@ TEST_CASE("a seed replays exactly, and another one is another story") {
   CHECK(first.hash == second.hash);
   CHECK(first.counts == second.counts);
   CHECK(first.hash != other.hash);
+}
+
+TEST_CASE("a seed in which a rule is broken breaks it again in the same step, and tells the same") {
+  const auto fail = [] {
+    return simulate(
+        4711, 600, [](std::uint64_t) {}, 200);
+  };
+  const Outcome first = fail(), second = fail();
+  CHECK(simulate(4711, 600).problem.empty());
+  CHECK(!first.problem.empty());
+  CHECK(!first.last_events.empty());
+  CHECK(first.steps > 200);
+  CHECK(first.problem == second.problem);
+  CHECK(first.steps == second.steps);
+  CHECK(first.hash == second.hash);
+  CHECK(first.last_events == second.last_events);
+  CHECK(first.counts == second.counts);
 }
 
 TEST_CASE("the journal's hash depends on every part of every entry, and the first broken rule is kept") {

@@ -76,6 +76,7 @@ void Actor::on_ping(Connection& connection, Bytes payload) {
   Link* const link = link_of(connection);
   if (link == nullptr) return;
   link->delivered(DecoderEvent::ping, Opcode::binary, payload);
+  link->control_delivered(simulator_.turn_ms());
   if (simulator_.choices_.one_in(4)) simulator_.act(*link, connection);
   simulator_.auto_pong(*link, connection, payload);
 }
@@ -85,6 +86,7 @@ void Actor::on_pong(Connection& connection, Bytes payload) {
   Link* const link = link_of(connection);
   if (link == nullptr) return;
   link->delivered(DecoderEvent::pong, Opcode::binary, payload);
+  link->control_delivered(simulator_.turn_ms());
   if (simulator_.choices_.one_in(4)) simulator_.act(*link, connection);
 }
 
@@ -112,6 +114,11 @@ void Actor::on_close(Connection& connection, const CloseInfo& info) {
   sim.count("close");
   if (info.reason == "message_timeout") sim.count("limit: message timeout");
   if (info.reason == "message_too_slow") sim.count("limit: least rate");
+  if (info.reason == "too_many_controls") sim.count("limit: control frames");
+  if (info.error.code == Errc::over_budget && link->may_be_shed) {
+    sim.journal_.require(link->held_bytes == sim.heaviest_, "the connection that holds most is shed",
+                         link->number, static_cast<std::int64_t>(link->held_bytes));
+  }
   link->closed(connection, info, sim.now_ms());
   // Nothing can be sent any more, and it says so.
   if (sim.choices_.one_in(4)) {
