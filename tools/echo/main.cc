@@ -1,10 +1,13 @@
 // levada-echo: a WebSocket echo server, with a page that tries it out.
 #include <algorithm>
 #include <cstdio>
+#include <map>
+#include <optional>
 #include <string>
 #include <CLI/CLI.hpp>
 
 #include <levada/tools/echo/page.h>
+#include <levada/ws/prepared.h>
 #include <levada/ws/server.h>
 
 namespace {
@@ -13,7 +16,8 @@ using namespace levada;
 
 class Echo {
  public:
-  Echo(const ws::Server& server, bool metrics) : server_(server), metrics_(metrics) {}
+  Echo(const ws::Server& server, bool metrics, bool broadcast)
+      : server_(server), metrics_(metrics), broadcast_(broadcast) {}
 
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
@@ -32,7 +36,9 @@ class Echo {
     }
   }
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
-    connection.send(opcode, payload);
+    if (!broadcast_) return void(connection.send(opcode, payload));
+    const ws::PreparedMessage message(opcode, payload);
+    connection.service().for_each([&](ws::Connection& each) { each.send(message); });
   }
 
  private:
@@ -48,6 +54,7 @@ class Echo {
 
   const ws::Server& server_;
   bool metrics_;
+  bool broadcast_;
 };
 
 struct Options {
@@ -55,7 +62,9 @@ struct Options {
   std::uint64_t max_message_bytes = std::uint64_t{64} << 20;
   net::TlsCertificate certificate;
   std::uint32_t stop_timeout_ms = 5'000;
+  std::optional<std::size_t> max_buffered_bytes;
   bool metrics = false;
+  bool broadcast = false;
   bool quiet = false;
 };
 
@@ -90,6 +99,16 @@ void add_limits(CLI::App& app, Options& options) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group("Limits, times in milliseconds, 0: none");
+  app.add_option("--max-buffered", options.max_buffered_bytes, "most bytes that wait for a client")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32))
+      ->group("Limits, times in milliseconds, 0: none");
+  const std::map<std::string, ws::OutputPolicy> policies{{"report", ws::OutputPolicy::report},
+                                                         {"drop-newest", ws::OutputPolicy::drop_newest},
+                                                         {"drop-oldest", ws::OutputPolicy::drop_oldest},
+                                                         {"close", ws::OutputPolicy::close}};
+  app.add_option("--policy", service.output_policy, "what becomes of a message beyond that")
+      ->transform(CLI::CheckedTransformer(policies))
+      ->group("Limits, times in milliseconds, 0: none");
   add("--max-controls", service.max_controls_per_s, "most pings and pongs a second");
   add("--stop-timeout", options.stop_timeout_ms, "SIGINT and SIGTERM wait so long for connections to close");
 }
@@ -109,7 +128,7 @@ bool parse(int argc, char** argv, Options& options, int& status) {
       ->check(CLI::IsMember({"auto", "epoll", "io_uring"}))
       ->capture_default_str();
   app.add_option("--max-message", options.max_message_bytes, "longest message accepted, in bytes")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32))
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 31))  // what can be queued, twice
       ->capture_default_str();
   auto* cert =
       app.add_option("--cert", options.certificate.chain.file, "PEM file with the certificate chain: wss");
@@ -122,6 +141,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   app.add_option("--spin-us", options.server.reactor.spin_us,
                  "after receiving, look for more without waiting for so many microseconds");
   app.add_flag("--same-origin", same_origin, "refuse browsers' connections from pages of other hosts");
+  app.add_flag("--broadcast", options.broadcast,
+               "send each message to all connections of its thread instead");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
   add_limits(app, options);
   add_deflate(app, options.server.service.deflate);
@@ -140,8 +161,8 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   service.origin_policy = same_origin ? ws::OriginPolicy::same_host : ws::OriginPolicy::any;
   service.max_message_bytes = options.max_message_bytes;
   // Every message that is accepted can be echoed behind what may be queued before reading pauses.
-  service.max_buffered_bytes =
-      std::max<std::uint64_t>(service.max_buffered_bytes, 2 * options.max_message_bytes);
+  service.max_buffered_bytes = options.max_buffered_bytes.value_or(
+      std::max<std::uint64_t>(service.max_buffered_bytes, 2 * options.max_message_bytes));
   return true;
 }
 
@@ -166,7 +187,7 @@ int main(int argc, char** argv) {
     options.server.service.tls = *tls;
   }
   ws::Server server(options.server);
-  server.route("", [&](int) { return Echo(server, options.metrics); });
+  server.route("", [&](int) { return Echo(server, options.metrics, options.broadcast); });
   server.stop_on_signals(options.stop_timeout_ms);
   if (const Error error = server.listen()) return ws::report_failure(error);
   net::Reactor& reactor = server.reactor(0);
