@@ -168,7 +168,7 @@ bool Connection::queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fra
                              ? net::Mark::kept
                              : mark_of(opcode, fin);
   send_turn_memory({frame, static_cast<std::size_t>(body - frame) + size}, mark);
-  trace(TraceKind::frame_queued, size, opcode);
+  trace(TraceKind::frame_queued, payload.size(), opcode);
   return true;
 }
 

@@ -153,7 +153,7 @@ SendStatus Connection::send(const PreparedMessage& message) {
   } else {
     send_owned(frame, message.share(), mark_of(opcode, true));
   }
-  trace(TraceKind::frame_queued, frame.size() - header_size(frame[1]), opcode);
+  trace(TraceKind::frame_queued, message.frame().size() - header_size(message.frame()[1]), opcode);
   return status;
 }
 

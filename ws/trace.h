@@ -38,7 +38,7 @@ enum class TraceKind : std::uint8_t {
   resumed,         // reading goes on
 
   // ---- Sending ----
-  frame_queued,  // opcode; value: its payload in bytes, as it is sent
+  frame_queued,  // opcode; value: its payload in bytes, before compression
   would_exceed,  // a message was refused with SendStatus::full; value: its frame in bytes
   dropped,       // value: how many messages, pings or pongs were dropped to keep the bound
   close_sent,    // a close frame was queued; value: its code (1005: none)
