@@ -10,6 +10,8 @@ namespace {
 
 // Encrypted at a time: the rest waits until the kernel has taken this.
 constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
+// What OpenSSL answers by itself, to key updates and renegotiation, may wait behind it.
+constexpr std::size_t max_answer_bytes = 64 * 1024;
 
 }  // namespace
 
@@ -51,7 +53,7 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
         direct_ ? read_directly(bytes) : session_->read(bytes, stream_.reactor().turn_memory());
     switch (read.event) {
       case TlsEvent::none:
-        return;
+        return check_answers();
       case TlsEvent::established:
         if (!plain_.empty()) stream_.mark_dirty();
         stream_.on_secured();
@@ -66,6 +68,14 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
     }
     if (stream_.closed() || stream_.ended_ || failed_) return;
   }
+}
+
+// A peer that asks on and takes no answers would fill the queue with them.
+void TlsLayer::check_answers() {
+  if (!stream_.spilled_ || stream_.queue_.bytes() <= encrypt_ahead_bytes + max_answer_bytes) return;
+  fail({.code = Errc::protocol,
+        .operation = "TLS",
+        .detail = "the peer does not take the answers it asks for"});
 }
 
 // As much as there is input and room for: what came after that is told by the next call.

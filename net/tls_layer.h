@@ -10,7 +10,8 @@
 //   kernel -> records -> receive() -> [receive_target()] -> Stream::on_receive
 //
 // Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
-// encrypting does not make buffered() larger; nothing is queued behind close_notify.
+// encrypting does not make buffered() larger; nothing is queued behind close_notify; records that wait are bounded, also
+// those that OpenSSL answers with.
 #pragma once
 
 #include <memory>
@@ -67,6 +68,7 @@ class TlsLayer {
   bool must_close() const;
   Error encrypt(std::size_t most);
   TlsRead read_directly(MutableBytes& input);
+  void check_answers();
   void fail(const Error& error);
 
   Stream& stream_;

@@ -527,6 +527,39 @@ TEST_CASE("keys are changed on the peer's request, before the next data") {
   CHECK(line.record.ends.empty());
 }
 
+TEST_CASE("a peer that asks for key updates and does not take the answers is given up, its memory bounded") {
+  for (const bool sends : {false, true}) {
+    CAPTURE(sends);
+    Line line(TlsRole::server, TlsVersion::tls_1_3, {.window_bytes = 10'000});
+    line.open();
+    line.reads = false;
+    if (sends) line.stream->send(to_bytes(pattern(1'000'000)));
+    const std::size_t waiting = line.stream->buffered();
+    std::size_t most = 0;
+    for (int i = 0; i < 30'000 && line.record.ends.empty(); i++) {
+      REQUIRE_FALSE(line.end.session->update_keys(true));
+      if (i % 100 == 0) line.turn();
+      most = std::max(most, line.stream->buffered());
+    }
+    CHECK(line.record.ends == std::vector{Errc::protocol});
+    CHECK(most <= waiting + encrypted_ahead_bytes + 64 * 1024 + 10'000);
+    line.record.probe->close();
+    line.turns(2);
+    CHECK(line.reactor.segments().in_use() == 0);
+  }
+}
+
+TEST_CASE("a peer may ask for as many key updates as it takes the answers of") {
+  Line line(TlsRole::server, TlsVersion::tls_1_3, {.window_bytes = 10'000});
+  line.open();
+  for (int i = 0; i < 20'000; i++) {
+    REQUIRE_FALSE(line.end.session->update_keys(true));
+    if (i % 100 == 0) line.turn();
+  }
+  CHECK(line.until([&] { return line.stream->buffered() == 0; }));
+  CHECK(line.record.ends.empty());
+}
+
 TEST_CASE("renegotiation is refused, and what was agreed goes on") {
   Line line;
   REQUIRE_FALSE(line.stream->accept_tls(*make_context(TlsRole::server, TlsVersion::tls_1_2)));
