@@ -116,6 +116,10 @@ Result<std::size_t> SocketTransport::write(Bytes from, Deadline deadline) {
                     [&] { return ::send(fd_.get(), from.data(), from.size(), MSG_NOSIGNAL); });
 }
 
+bool SocketTransport::wait(Deadline deadline) const {
+  return wait_for(fd_.get(), POLLIN | POLLOUT, deadline);
+}
+
 Result<Fd> connect_blocking(std::span<const net::Address> addresses, Deadline deadline) {
   std::vector<net::ConnectAttempt> attempts;
   for (std::size_t i = 0; i < addresses.size(); i++) {
@@ -411,15 +415,18 @@ Error BlockingClient::ping(Bytes payload, Deadline deadline) {
 }
 
 Error BlockingClient::flush(Deadline deadline) {
-  while (buffered() != 0) {
+  Error error;
+  while (!error && unsent() != 0) {
     auto taken = transport_->write(Bytes(out_).subspan(out_begin_), deadline);
-    if (!taken) {
-      if (taken.error().code == Errc::timed_out) return taken.error();
-      write_error_ = taken.error();
-      break;
+    if (taken) {
+      out_begin_ += *taken;
+    } else {
+      error = taken.error();
     }
-    out_begin_ += *taken;
   }
+  if (!error && buffered() != 0) error = transport_->flush(deadline);
+  if (error.code == Errc::timed_out) return error;
+  if (error) write_error_ = error;
   out_.clear();
   out_begin_ = 0;
   return write_error_;

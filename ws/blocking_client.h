@@ -66,6 +66,10 @@ class Transport {
   virtual Result<std::size_t> read(MutableBytes into, Deadline deadline) = 0;
   // Waits for room and takes at least one byte of `from`, which is not empty. Errors as above.
   virtual Result<std::size_t> write(Bytes from, Deadline deadline) = 0;
+  // Of what write() took, bytes that have not left: they do during later calls of any kind, or flush().
+  virtual std::size_t buffered() const { return 0; }
+  // Sends them. Errors as of write().
+  virtual Error flush(Deadline) { return {}; }
   // Ends the connection; later calls fail.
   virtual void close() = 0;
 
@@ -83,6 +87,9 @@ class SocketTransport final : public Transport {
   Result<std::size_t> write(Bytes from, Deadline deadline) override;
   void close() override { fd_.reset(); }
   int fd() const override { return fd_.get(); }
+
+  // Waits until it is worth to read or to write; false at the deadline.
+  bool wait(Deadline deadline) const;
 
  private:
   Fd fd_;
@@ -198,7 +205,7 @@ class BlockingClient {
   // Whether read() may find something that poll(2) does not tell.
   bool has_input() const { return !in_.empty() || (transport_ != nullptr && transport_->has_input()); }
   // Bytes that wait to be sent: poll for POLLOUT, then flush().
-  std::size_t buffered() const { return out_.size() - out_begin_; }
+  std::size_t buffered() const { return unsent() + (transport_ == nullptr ? 0 : transport_->buffered()); }
 
  private:
   static constexpr std::size_t buffer_bytes = std::size_t{64} << 10;
@@ -217,6 +224,7 @@ class BlockingClient {
   Error break_off(FrameError error, Deadline deadline);
   Error end(const Error& error);
   Error queue_frame(Opcode opcode, Bytes payload);
+  std::size_t unsent() const { return out_.size() - out_begin_; }  // that the transport has not taken
 
   std::unique_ptr<Transport> transport_;
   BlockPool pool_{buffer_bytes};

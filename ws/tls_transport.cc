@@ -35,23 +35,32 @@ Error TlsTransport::shake_hands(Deadline deadline) {
   return {};
 }
 
-// More ciphertext; there is none left.
+// More ciphertext; there is none left. What waits to be sent leaves meanwhile: it may be the question.
 Error TlsTransport::receive(Deadline deadline) {
-  auto got = socket_.read(buffer_, deadline);
+  auto got = socket_.read(buffer_, buffered() == 0 ? deadline : Deadline::now());
+  while (!got && got.error().code == Errc::timed_out && buffered() != 0 && socket_.wait(deadline)) {
+    static_cast<void>(flush(Deadline::now()));
+    got = socket_.read(buffer_, buffered() == 0 ? deadline : Deadline::now());
+  }
   if (!got) return got.error().code == Errc::end_of_stream ? session_->transport_ended() : got.error();
   input_ = {buffer_.data(), *got};
   return {};
 }
 
 Error TlsTransport::flush(Deadline deadline) {
-  while (sent_ < out_.size()) {
+  Error error;
+  while (!error && sent_ < out_.size()) {
     auto taken = socket_.write(Bytes(out_).subspan(sent_), deadline);
-    if (!taken) return taken.error();
-    sent_ += *taken;
+    if (taken) {
+      sent_ += *taken;
+    } else {
+      error = taken.error();
+    }
   }
-  out_.clear();
+  if (error.code == Errc::timed_out) return error;
+  out_.clear();  // also what cannot be sent any more
   sent_ = 0;
-  return {};
+  return error;
 }
 
 Result<std::size_t> TlsTransport::read(MutableBytes into, Deadline deadline) {

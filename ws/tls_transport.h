@@ -28,6 +28,8 @@ class TlsTransport final : public Transport {
   Result<std::size_t> write(Bytes from, Deadline deadline) override;
   // With a close_notify, if that can leave at once.
   void close() override;
+  std::size_t buffered() const override { return out_.size() - sent_; }
+  Error flush(Deadline deadline) override;
   int fd() const override { return socket_.fd(); }
   bool has_input() const override { return has_input_; }
 
@@ -35,7 +37,6 @@ class TlsTransport final : public Transport {
   explicit TlsTransport(SocketTransport socket) : socket_(std::move(socket)) {}
   Error shake_hands(Deadline deadline);
   Error receive(Deadline deadline);
-  Error flush(Deadline deadline);
 
   SocketTransport socket_;
   std::unique_ptr<net::TlsSession> session_;

@@ -1,7 +1,10 @@
 // The blocking client over TLS, against a server on each backend.
 #include <levada/ws/tls_transport.h>
 
+#include <sys/socket.h>
+#include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -10,6 +13,7 @@
 #include <levada/tests/support/certificates.h>
 #include <levada/tests/support/frames.h>
 #include <levada/tests/support/proxies.h>
+#include <levada/tests/support/tls_pair.h>
 #include <levada/ws/server.h>
 
 using namespace levada;
@@ -100,4 +104,50 @@ TEST_CASE("a blocking client speaks TLS through CONNECT and SOCKS5 proxies with 
       CHECK(proxy.asked().find("localhost:9443") != std::string::npos);
     }
   });
+}
+
+TEST_CASE("what was taken and has not left does so while an answer is waited for, and counts until then") {
+  const levada::test::Authority authority;
+  const auto issued = authority.issue();
+  const auto serves = *net::TlsContext::create(net::TlsRole::server, {.certificates = {issued.tls()}});
+  const auto trusts = *net::TlsContext::create(net::TlsRole::client, {.ca = authority.pem()});
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  std::atomic<std::size_t> question{0};
+  std::thread server([&, fd = Fd(ends[1])] {  // reads the question, all of it, and then answers
+    levada::test::TlsEnd end;
+    end.session = std::move(net::TlsSession::accept(*serves, end.output()).value());
+    std::vector<char> buffer(20'000);
+    const auto exchange = [&] {
+      const ssize_t got = recv(fd.get(), buffer.data(), buffer.size(), 0);
+      if (got <= 0) return false;
+      end.feed({buffer.data(), static_cast<std::size_t>(got)});
+      const std::string records = end.take_records();
+      return send(fd.get(), records.data(), records.size(), MSG_NOSIGNAL) ==
+             static_cast<ssize_t>(records.size());
+    };
+    while (end.established == 0) REQUIRE(exchange());
+    question.wait(0);
+    while (end.plaintext.size() < question && exchange()) continue;
+    REQUIRE(!end.session->write(to_bytes("answer")));
+    const std::string records = end.take_records();
+    CHECK(send(fd.get(), records.data(), records.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(records.size()));
+  });
+  auto transport = TlsTransport::connect(SocketTransport(Fd(ends[0])), *trusts, "localhost", 1, soon());
+  REQUIRE(transport);
+  const std::string part = random_bytes(16'384);
+  std::size_t taken = 0;
+  while (auto size = (*transport)->write(to_bytes(part), Deadline::now())) taken += *size;
+  CHECK((*transport)->buffered() > 0);
+  CHECK((*transport)->flush(Deadline::now()).code == Errc::timed_out);
+  question = taken;
+  question.notify_one();
+  std::uint8_t answer[16];
+  auto got = (*transport)->read(answer, soon());
+  CHECK(got);
+  if (got) CHECK(to_text(Bytes(answer).first(*got)) == "answer");
+  CHECK((*transport)->buffered() == 0);
+  (*transport)->close();
+  server.join();
 }
