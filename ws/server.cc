@@ -1,7 +1,10 @@
 #include <levada/ws/server.h>
 
+#include <fcntl.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <utility>
@@ -14,6 +17,17 @@ namespace {
 Result<net::Address> address_of(const ServerOptions& options, std::uint16_t port) {
   if (!options.unix_path.empty()) return net::Address::unix_path(options.unix_path);
   return net::Address::ip(options.host, port);
+}
+
+// That this process may use, as far as is known.
+int cpus() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+Result<Fd> duplicate(const Fd& fd) {
+  Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return Error::from_os("dup", errno);
+  return copy;
 }
 
 // A server that was killed leaves its io_uring, and the listening socket that an accept of it still holds, to the kernel,
@@ -52,6 +66,8 @@ Error Server::check_port_is_free() const {
 Error Server::listen() {
   const std::lock_guard lock(ending_);  // a stop() of another thread finds all loops, or none
   assert(loops_.empty());
+  if (options_.threads < 0) return {Errc::invalid_argument, "threads"};
+  if (options_.threads == 0) options_.threads = cpus();
   result_ = {};
   route_names_ = {""};
   for (const Route& route : routes_) {
@@ -70,6 +86,7 @@ Error Server::listen() {
 
 Error Server::start() {
   const Error error = loops_.empty() ? listen() : Error{};
+  assert(error || !loops_.front()->thread.joinable());
   if (!error) start_threads(loops_.size());
   return error;
 }
@@ -129,7 +146,7 @@ void Server::Loop::begin_stop(std::uint32_t deadline_ms) {
 
 Error Server::add_loop(int index) {
   net::ReactorOptions options = options_.reactor;
-  if (options_.pin) options.cpu = index % static_cast<int>(std::thread::hardware_concurrency());
+  if (options_.pin) options.cpu = index % cpus();
   auto reactor = net::Reactor::create(options);
   if (!reactor) return reactor.error();
   auto loop = std::make_unique<Loop>();
@@ -165,9 +182,8 @@ void Server::add_services(Loop& loop, int index) {
 Error Server::listen(Loop& loop, Fd& shared) {
   const bool is_unix = !options_.unix_path.empty();
   if (is_unix && shared) {
-    Fd copy(dup(shared.get()));
-    if (!copy) return {Errc::descriptor_limit, "dup"};
-    return loop.services.front()->listen(std::move(copy));
+    auto copy = duplicate(shared);
+    return copy ? loop.services.front()->listen(std::move(*copy)) : copy.error();
   }
   auto address = address_of(options_, port_ != 0 ? port_ : options_.port);
   if (!address) return address.error();
@@ -178,7 +194,11 @@ Error Server::listen(Loop& loop, Fd& shared) {
   port_ = bound->port();
   url_ = is_unix ? "ws+unix:" : loop.services.front()->options().tls != nullptr ? "wss://" : "ws://";
   url_ += is_unix ? options_.unix_path : bound->to_string();
-  if (is_unix) shared = Fd(dup(fd->get()));
+  if (is_unix && options_.threads > 1) {
+    auto copy = duplicate(*fd);
+    if (!copy) return copy.error();
+    shared = std::move(*copy);
+  }
   return loop.services.front()->listen(std::move(*fd));
 }
 

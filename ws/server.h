@@ -31,8 +31,8 @@ struct ServerOptions {
   std::string host = "127.0.0.1";  // a numeric address, "localhost", or "*" for all of IPv4
   std::uint16_t port = 0;          // 0: the kernel chooses; Server::port() tells
   std::string unix_path = {};      // listen on this Unix socket instead; '@' first: abstract
-  int threads = 1;
-  bool pin = false;  // bind each reactor's thread to a CPU of its own
+  int threads = 1;                 // a reactor each; 0: as many as there are CPUs that the process may use
+  bool pin = false;                // bind each reactor's thread to a CPU of its own
   int backlog = 4096;
   net::ReactorOptions reactor = {};
   ServiceOptions service = {};  // of every route that has no options of its own
@@ -81,10 +81,13 @@ class Server {
   void stop_on_signals(std::uint32_t deadline_ms) { signal_deadline_ms_ = deadline_ms; }
 
   // Makes the reactors and listens, trying half a second while the port is in use; port() and url() tell. Connections
-  // wait until start() or run(). Errors: those of Address, listen_stream and Reactor::create; nothing is left then.
+  // wait until start() or run(). Errors: those of Address, listen_stream and Reactor::create, invalid_argument for a
+  // negative number of threads; nothing is left then. Not while the server listens or runs (asserted).
   Error listen();
 
-  // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors.
+  // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors. Once, until
+  // wait() has returned (asserted); then again. A process that forks does so before: child and parent would share the
+  // reactors' descriptors, and an io_uring is its maker's.
   Error start();
 
   // Serves until stop(); the calling thread is that of the last reactor, so that one reactor needs no other thread,
@@ -98,7 +101,8 @@ class Server {
   // stops the earliest end holds. While another thread is in listen(), it waits for that; before, there is nothing to stop.
   void stop(std::uint32_t deadline_ms = 0);
 
-  // Waits until the threads have closed what is left, with on_close, and ended. Not from a handler.
+  // Waits until the threads have closed what is left, with on_close, and ended. Not from a handler, and from one thread
+  // at a time.
   void wait();
 
   // After wait() or run().

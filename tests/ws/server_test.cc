@@ -1,12 +1,18 @@
 // Servers on threads of their own: ports, Unix sockets, several reactors, stopping.
 #include <levada/ws/server.h>
 
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -637,4 +643,114 @@ TEST_CASE("a server may be stopped by one thread while another waits, and its co
       reader.join();
     }
   });
+}
+
+TEST_CASE("a task that never ran is dropped while every reactor is there, whose memory it may hold") {
+  on_each_backend([](ServerOptions options) {
+    struct Witness {
+      ~Witness() {
+        if (*dropped) return;
+        *dropped = true;
+        *in_time = !other.expired();
+      }
+      std::weak_ptr<int> other;  // lives as long as the first reactor's handler
+      bool* dropped;
+      bool* in_time;
+    };
+    struct Posting {
+      std::shared_ptr<int> life = std::make_shared<int>();
+      std::function<void(Connection&)> closing = {};
+      void on_close(Connection& connection, const CloseInfo&) {
+        if (closing) closing(connection);
+      }
+    };
+    options.threads = 2;
+    bool dropped = false, in_time = false;
+    Server server(options);
+    std::weak_ptr<int> first;
+    server.route("", [&](int reactor) {
+      Posting handler;
+      if (reactor == 0) {
+        first = handler.life;
+      } else {
+        handler.closing = [&](Connection& connection) {  // the loop has ended: nobody runs this
+          auto witness = std::make_unique<Witness>(Witness{first, &dropped, &in_time});
+          connection.reactor().post([witness = std::move(witness)] {});
+        };
+      }
+      return handler;
+    });
+    REQUIRE(!server.start());
+    std::vector<Fd> peers;
+    for (int i = 0; i < 2; i++) {
+      int ends[2];
+      REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+      peers.emplace_back(ends[1]);
+      server.adopt_upgraded(Fd(ends[0]));
+      std::atomic<bool> adopted{false};
+      server.reactor(i).post([&] { adopted = true; });
+      while (!adopted) std::this_thread::yield();
+    }
+    server.stop();
+    server.wait();
+    CHECK(dropped);
+    CHECK(in_time);
+  });
+}
+
+TEST_CASE("without a number of threads there is one for each CPU; fewer than none are refused") {
+  on_each_backend([](ServerOptions options) {
+    const int cpus = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    options.threads = 0;
+    options.pin = true;
+    Server server(options);
+    server.route("", [](int) { return Named{"x"}; });
+    REQUIRE(!server.start());
+    CHECK(server.threads() == cpus);
+    options.threads = -1;
+    Server none(options);
+    CHECK(none.start().code == Errc::invalid_argument);
+    CHECK(none.run().code == Errc::invalid_argument);
+  });
+}
+
+TEST_CASE("a Unix socket that reactors share is closed on exec, and a lack of descriptors is told") {
+  char folder[] = "/tmp/levada-XXXXXX";
+  REQUIRE(mkdtemp(folder) != nullptr);
+  ServerOptions options;
+  options.reactor.backend = net::BackendKind::epoll;
+  options.unix_path = std::string(folder) + "/socket";
+  options.threads = 3;
+  {
+    const auto inherited = [] {  // by a child
+      std::vector<int> all;
+      for (int fd = 0; fd < 1000; fd++) {
+        const int flags = fcntl(fd, F_GETFD);
+        if (flags >= 0 && (flags & FD_CLOEXEC) == 0) all.push_back(fd);
+      }
+      return all;
+    };
+    const std::vector<int> before = inherited();
+    Server server(options);
+    REQUIRE(!server.start());
+    CHECK(inherited() == before);
+  }
+  rlimit old{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &old) == 0);
+  const auto base = static_cast<rlim_t>(Fd(dup(0)).get());
+  std::vector<Errc> failures;
+  for (rlim_t more = 0; more < 40; more++) {
+    const rlimit low{base + more, old.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    Server server(options);
+    const Error error = server.start();
+    if (!error) break;
+    failures.push_back(error.code);
+  }
+  REQUIRE(setrlimit(RLIMIT_NOFILE, &old) == 0);
+  CHECK(failures.size() > 5);
+  CHECK(failures.size() < 40);
+  CHECK(std::count(failures.begin(), failures.end(), Errc::descriptor_limit) ==
+        static_cast<std::ptrdiff_t>(failures.size()));
+  std::filesystem::remove_all(folder);
 }
