@@ -23,6 +23,9 @@ class Reactor;
 
 inline constexpr std::size_t endpoint_slot_bytes = 128;
 
+// The longest that an endpoint's timer can wait: six days.
+inline constexpr std::uint32_t max_timer_ms = TimerWheel::max_delay_ms / 2;
+
 enum class EndpointKind : std::uint8_t { alarm, listener, stream, watch };
 
 class Endpoint : private Timer {
@@ -41,8 +44,8 @@ class Endpoint : private Timer {
   void close();
   bool closed() const { return closed_; }
 
-  // Calls on_timer() once, `delay_ms` milliseconds from now (0 counts as 1); a deadline set before is
-  // replaced.
+  // Calls on_timer() once, `delay_ms` milliseconds from now (0 counts as 1, and more than max_timer_ms as that); a
+  // deadline set before is replaced.
   void set_timer(std::uint32_t delay_ms);
   // The same, unless on_timer() is to be called before that anyway.
   void set_timer_no_later(std::uint32_t delay_ms);
@@ -144,7 +147,7 @@ class Watch : public Endpoint {
   void* context_;
 };
 
-// Runs a task once after a delay. Built by Reactor::after.
+// Runs a task once after a delay, which may be longer than a timer's. Built by Reactor::after.
 class Alarm : public Endpoint {
  public:
   explicit Alarm(Task task) : Endpoint(EndpointKind::alarm, -1), task_(std::move(task)) {}
@@ -159,3 +162,11 @@ class Alarm : public Endpoint {
 };
 
 }  // namespace levada::net
+  void wait(std::uint32_t delay_ms) {
+    const std::uint32_t step = delay_ms < max_timer_ms ? delay_ms : max_timer_ms;
+    left_ms_ = delay_ms - step;
+    set_timer(step);
+  }
+
+    if (left_ms_ != 0) return wait(left_ms_);
+  std::uint32_t left_ms_ = 0;  // behind the timer that is set

@@ -54,8 +54,7 @@ void Endpoint::close() {
 }
 
 void Endpoint::set_timer(std::uint32_t delay_ms) {
-  if (!closed_)
-    reactor_->timers_.set(*this, reactor_->now_ms() + std::min(delay_ms, TimerWheel::max_delay_ms / 2));
+  if (!closed_) reactor_->timers_.set(*this, reactor_->now_ms() + std::min(delay_ms, max_timer_ms));
 }
 
 void Endpoint::set_timer_no_later(std::uint32_t delay_ms) {
@@ -299,7 +298,7 @@ void Reactor::advance_timers() {
 
 SlotId Reactor::after(std::uint32_t delay_ms, Task task) {
   Alarm* alarm = add<Alarm>(std::move(task));
-  alarm->set_timer(delay_ms);
+  alarm->wait(delay_ms);
   return alarm->id();
 }
 

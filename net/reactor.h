@@ -97,7 +97,7 @@ class Reactor {
   std::shared_ptr<Relief> add_relief(const Relief& relief);
   MemoryBudget* budget() { return options_.budget.get(); }
 
-  // Runs `task` once, `delay_ms` from now, unless its id is closed before.
+  // Runs `task` once, `delay_ms` milliseconds from now, unless its id is closed before. Dropped when the reactor ends.
   SlotId after(std::uint32_t delay_ms, Task task);
 
   // Builds an endpoint of type T in a slot and starts it. On an error the descriptor is closed, and nullptr

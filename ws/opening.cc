@@ -133,15 +133,16 @@ void Connection::serve_plain() {
   if (!exchange.answered_ && !closed()) exchange.respond(status_not_found, "text/plain", "not found\n");
 }
 
-void HttpExchange::respond(std::uint16_t status, std::string_view content_type, std::string_view body,
+bool HttpExchange::respond(std::uint16_t status, std::string_view content_type, std::string_view body,
                            std::span<const HttpField> more_fields) {
   assert(!answered_);
   answered_ = true;
-  std::array<HttpField, 17> fields;
+  constexpr std::size_t most_fields = 16;
+  std::array<HttpField, 1 + most_fields> fields;
   std::size_t count = 0;
   if (!content_type.empty()) fields[count++] = {"Content-Type", content_type};
-  for (const HttpField& field : more_fields) {
-    if (count < fields.size()) fields[count++] = field;
+  for (const HttpField& field : more_fields.first(std::min(more_fields.size(), most_fields))) {
+    fields[count++] = field;
   }
   // A client that asks on and reads no answers gets no more of them.
   const bool takes_answers = connection_.buffered() <= connection_.service_->options_.pause_above_bytes;
@@ -157,8 +158,12 @@ void HttpExchange::respond(std::uint16_t status, std::string_view content_type, 
   const std::size_t size = response_size(response);
   std::uint8_t* out = connection_.reserve(size);
   connection_.send_turn_memory({out, write_response({out, size}, response)});
-  if (!response.keep_alive) return connection_.end_sending();
-  connection_.set_timer(connection_.service_->options_.handshake_timeout_ms);  // for the next request
+  if (response.keep_alive) {
+    connection_.set_timer(connection_.service_->options_.handshake_timeout_ms);  // for the next request
+  } else {
+    connection_.end_sending();
+  }
+  return more_fields.size() <= most_fields;
 }
 
 void Connection::serve_upgrade() {
@@ -290,9 +295,10 @@ bool Upgrade::set_subprotocol(std::string_view name) {
   return true;
 }
 
-void Upgrade::add_field(std::string_view name, std::string_view value) {
-  assert(field_count_ < fields_.size());
+bool Upgrade::add_field(std::string_view name, std::string_view value) {
+  if (field_count_ == fields_.size()) return false;
   fields_[field_count_++] = {copy(name), copy(value)};
+  return true;
 }
 
 void Upgrade::set_user_data(void* data) {

@@ -322,3 +322,4 @@ void Service::give_pending(Pending& pending) {
 }
 
 }  // namespace levada::ws
+  pending.input->note_used(total);

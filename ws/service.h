@@ -125,8 +125,8 @@ class Upgrade {
   bool set_subprotocol(std::string_view name);
   std::string_view subprotocol() const { return subprotocol_; }
 
-  // Adds a field to the answer, whether it accepts or rejects; at most 16. Copied.
-  void add_field(std::string_view name, std::string_view value);
+  // Adds a field to the answer, whether it accepts or rejects. Copied. At most 16: then returns false and adds nothing.
+  bool add_field(std::string_view name, std::string_view value);
 
   // Becomes Connection::user_data(). on_open or on_gone follows, however the handshake ends.
   void set_user_data(void* data);
@@ -176,9 +176,10 @@ class HttpExchange {
  public:
   const HttpRequest& request() const { return request_; }
 
-  // Answers, once. Copied. The connection stays open for another request when the client wants that. A request's content
-  // is not read, and no 100 asks for it: the answer ends the connection.
-  void respond(std::uint16_t status, std::string_view content_type, std::string_view body,
+  // Answers, once (asserted). Copied. The connection stays open for another request when the client wants that. A
+  // request's content is not read, and no 100 asks for it: the answer ends the connection. Returns whether all fields
+  // fitted: at most 16 are sent.
+  bool respond(std::uint16_t status, std::string_view content_type, std::string_view body,
                std::span<const HttpField> fields = {});
 
  private:

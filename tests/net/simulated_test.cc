@@ -207,6 +207,17 @@ TEST_CASE("the simulated clock moves only when it is told to, or when nothing is
   CHECK(rang == std::vector<std::uint32_t>{5, 100, 70'000});
 }
 
+TEST_CASE("a task may wait for longer than a timer can, up to 49 days") {
+  World world;
+  std::vector<std::uint32_t> rang;
+  const std::vector<std::uint32_t> delays{max_timer_ms, max_timer_ms + 1, 3'000'000'000u, ~std::uint32_t{0}};
+  for (const std::uint32_t delay : delays) {
+    world.reactor.after(delay, [&] { rang.push_back(world.reactor.now_ms()); });
+  }
+  for (int i = 0; i < 1000 && rang.size() < delays.size(); i++) world.reactor.run_once(-1);
+  CHECK(rang == delays);
+}
+
 TEST_CASE("a deadline set in a handler counts from the turn that called it") {
   World world;
   Peer peer = world.simulation.connect(*world.listener);

@@ -337,3 +337,17 @@ TEST_CASE("declared lengths cost nothing until bytes come") {
       real_kinds());
   setrlimit(RLIMIT_NOFILE, &files);
 }
+
+TEST_CASE("what a held handshake keeps counts") {
+  with_budget(64 * mib, BudgetPolicy::stop_accepting, [](World& world, MemoryBudget& budget) {
+    Recorder& handler = world.serve<Recorder>({.http = {.max_bytes = 8 * mib}});
+    std::vector<UpgradeTicket> tickets;
+    handler.upgrading = [&](Upgrade& upgrade) { tickets.push_back(upgrade.hold()); };
+    Client& client = world.connect();
+    client.upgrade();
+    REQUIRE(world.until([&] { return !tickets.empty(); }));
+    const std::size_t before = budget.used_bytes();
+    begin_message(world, client, 3 * mib);
+    CHECK(world.until([&] { return budget.used_bytes() >= before + 3 * mib; }));
+  });
+}

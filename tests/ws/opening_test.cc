@@ -418,6 +418,41 @@ TEST_CASE("on_upgrade sees the request and may add fields, choose a subprotocol 
   });
 }
 
+TEST_CASE("sixteen fields are added to an answer, and no more: the caller is told") {
+  struct Many {
+    void on_upgrade(Upgrade& upgrade) {
+      for (int i = 0; i < 20; i++) added += upgrade.add_field("X-Field", "x") ? 1 : 0;
+    }
+    void on_message(Connection&, Opcode, Bytes) {}
+    void on_http(HttpExchange& exchange) {
+      const std::vector<HttpField> fields(size, {"X-Field", "x"});
+      all = exchange.respond(200, "text/plain", "", fields);
+    }
+    std::size_t size = 16;
+    int added = 0;
+    bool all = false;
+  };
+  const auto count = [](const Answer& answer) {
+    std::size_t found = 0;
+    for (std::size_t at = 0; (at = answer.head.find("X-Field: x", at)) != std::string::npos; at++) found++;
+    return found;
+  };
+  in_every_world([&](World& world) {
+    Many& handler = world.serve<Many>();
+    Client& client = world.connect();
+    client.write(get("/"));
+    CHECK(count(client.answer()) == 16);
+    CHECK(handler.all);
+    handler.size = 17;
+    client.write(get("/"));
+    CHECK(count(client.answer()) == 16);
+    CHECK_FALSE(handler.all);
+    client.upgrade();
+    CHECK(count(client.answer()) == 16);
+    CHECK(handler.added == 16);
+  });
+}
+
 TEST_CASE("on_upgrade may reject with status, reason, fields and body") {
   in_every_world([](World& world) {
     Echo& handler = world.serve<Echo>({.response_fields = {{"Server", "test"}}});
