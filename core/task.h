@@ -1,6 +1,7 @@
 // Task: a move-only function without arguments whose captures are stored in place.
 //
-// std::function wants copyable captures and may allocate; a Task is 64 bytes and never does.
+// std::function wants copyable captures and may allocate; a Task is 64 bytes and never does. An exception that leaves it
+// ends the process (std::terminate).
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ class Task {
     static_assert(alignof(Function) <= alignof(std::max_align_t));
     static_assert(std::is_nothrow_move_constructible_v<Function>);
     ::new (storage_) Function(std::forward<F>(function));
-    call_ = [](void* self) { (*static_cast<Function*>(self))(); };
-    relocate_ = [](void* from, void* to) {
+    call_ = [](void* self) noexcept { (*static_cast<Function*>(self))(); };
+    relocate_ = [](void* from, void* to) noexcept {
       auto* source = static_cast<Function*>(from);
       if (to != nullptr) ::new (to) Function(std::move(*source));
       source->~Function();

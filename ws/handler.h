@@ -21,6 +21,8 @@
 //
 // All are called on the reactor's thread, never one inside another but on_trace. Views live until the call returns; a payload may
 // be kept longer with Connection::keep(). Payloads are `Bytes`; a handler that takes `MutableBytes` may change them.
+//
+// The engine has no exceptions: one that leaves a handler ends the process (std::terminate).
 #pragma once
 
 #include <levada/core/bytes.h>
@@ -61,49 +63,56 @@ template <class H>
 constexpr HandlerTable make_handler_table() {
   HandlerTable table;
   if constexpr (requires { &H::on_upgrade; })
-    table.upgrade = [](void* self, Upgrade& upgrade) { static_cast<H*>(self)->on_upgrade(upgrade); };
+    table.upgrade = [](void* self, Upgrade& upgrade) noexcept { static_cast<H*>(self)->on_upgrade(upgrade); };
   if constexpr (requires { &H::on_http; })
-    table.http = [](void* self, HttpExchange& exchange) { static_cast<H*>(self)->on_http(exchange); };
+    table.http = [](void* self, HttpExchange& exchange) noexcept {
+      static_cast<H*>(self)->on_http(exchange);
+    };
   if constexpr (requires { &H::on_connected; })
-    table.connected = [](void* self, Connection& connection) {
+    table.connected = [](void* self, Connection& connection) noexcept {
       static_cast<H*>(self)->on_connected(connection);
     };
   if constexpr (requires { &H::on_open; })
-    table.open = [](void* self, Connection& connection) { static_cast<H*>(self)->on_open(connection); };
+    table.open = [](void* self, Connection& connection) noexcept {
+      static_cast<H*>(self)->on_open(connection);
+    };
   if constexpr (requires { &H::on_message; })
-    table.message = [](void* self, Connection& connection, Opcode opcode, MutableBytes payload) {
+    table.message = [](void* self, Connection& connection, Opcode opcode, MutableBytes payload) noexcept {
       static_cast<H*>(self)->on_message(connection, opcode, payload);
     };
   if constexpr (requires { &H::on_fragment; })
-    table.fragment = [](void* self, Connection& connection, Opcode opcode, MutableBytes piece, bool last) {
+    table.fragment = [](void* self, Connection& connection, Opcode opcode, MutableBytes piece,
+                        bool last) noexcept {
       static_cast<H*>(self)->on_fragment(connection, opcode, piece, last);
     };
   if constexpr (requires { &H::on_ping; })
-    table.ping = [](void* self, Connection& connection, Bytes payload) {
+    table.ping = [](void* self, Connection& connection, Bytes payload) noexcept {
       static_cast<H*>(self)->on_ping(connection, payload);
     };
   if constexpr (requires { &H::on_pong; })
-    table.pong = [](void* self, Connection& connection, Bytes payload) {
+    table.pong = [](void* self, Connection& connection, Bytes payload) noexcept {
       static_cast<H*>(self)->on_pong(connection, payload);
     };
   if constexpr (requires { &H::on_drain; })
-    table.drain = [](void* self, Connection& connection) { static_cast<H*>(self)->on_drain(connection); };
+    table.drain = [](void* self, Connection& connection) noexcept {
+      static_cast<H*>(self)->on_drain(connection);
+    };
   if constexpr (requires { &H::on_close; })
-    table.close = [](void* self, Connection& connection, const CloseInfo& info) {
+    table.close = [](void* self, Connection& connection, const CloseInfo& info) noexcept {
       static_cast<H*>(self)->on_close(connection, info);
     };
   if constexpr (requires { &H::on_gone; })
     table.gone = [](void* self, Connection& connection) { static_cast<H*>(self)->on_gone(connection); };
   if constexpr (requires { &H::on_refused; })
-    table.refused = [](void* self, Connection& connection, const Refusal& refusal) {
+    table.refused = [](void* self, Connection& connection, const Refusal& refusal) noexcept {
       static_cast<H*>(self)->on_refused(connection, refusal);
     };
   if constexpr (requires { &H::on_unreachable; })
-    table.unreachable = [](void* self, const Unreachable& unreachable) {
+    table.unreachable = [](void* self, const Unreachable& unreachable) noexcept {
       static_cast<H*>(self)->on_unreachable(unreachable);
     };
   if constexpr (requires { &H::on_trace; }) {
-    table.trace = [](void* self, Connection& connection, const TraceEvent& event) {
+    table.trace = [](void* self, Connection& connection, const TraceEvent& event) noexcept {
       static_cast<H*>(self)->on_trace(connection, event);
     };
     table.needs_tracing = &tracing_is_built_in;

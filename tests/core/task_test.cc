@@ -1,5 +1,8 @@
 #include <levada/core/task.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+#include <csignal>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -42,4 +45,21 @@ TEST_CASE("a task takes captures that cannot be copied") {
   tasks.push_back(std::move(task));
   tasks.back()();
   CHECK(seen == 5);
+}
+
+TEST_CASE("an exception that leaves a task ends the process") {
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL);
+    close(STDERR_FILENO);
+    try {
+      Task task([] { throw 1; });
+      task();
+    } catch (...) {
+    }
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
 }
