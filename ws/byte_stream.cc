@@ -8,6 +8,15 @@
 
 namespace levada::ws {
 
+namespace {
+
+bool drops_messages(const Connection& connection) {
+  const OutputPolicy policy = connection.service().options().output_policy;
+  return policy == OutputPolicy::drop_newest || policy == OutputPolicy::drop_oldest;
+}
+
+}  // namespace
+
 ByteStream::ByteStream(Connection& connection, ByteStreamOptions options)
     : connection_(connection.handle()), pool_(connection.reactor().blocks()), options_(options) {
   assert(options.max_unread_bytes > 0 && options.max_message_bytes > 0);
@@ -86,6 +95,7 @@ void ByteStream::resume_if_low() {
 
 std::size_t ByteStream::write(Bytes bytes) {
   Connection* const connection = connection_.get();
+  if (connection != nullptr && drops_messages(*connection)) return 0;
   std::size_t written = 0;
   while (connection != nullptr && written < bytes.size()) {
     const Bytes piece = bytes.subspan(written, std::min(bytes.size() - written, options_.max_message_bytes));

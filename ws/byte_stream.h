@@ -70,7 +70,8 @@ class ByteStream {
   std::size_t unread() const { return kept_ + shown_.size(); }
 
   // Sends bytes as binary messages and returns how many were taken. Fewer than all: the connection's queue is
-  // full, try again from on_drain; or the connection is not open.
+  // full, try again from on_drain; or the connection is not open. None where ServiceOptions::output_policy drops
+  // messages: bytes would be missing in the middle.
   std::size_t write(Bytes bytes);
 
   // Whether the connection is there and open; false from on_close on.

@@ -184,7 +184,8 @@ class Connection final : public net::Stream {
   void* user_data() const { return user_data_; }
   void set_user_data(void* data) { user_data_ = data; }
 
-  // Who is at the other end: what a trusted proxy said, else what the kernel says. Errors: the kernel's.
+  // Who is at the other end: what a trusted proxy said, else what the kernel says. Errors: the kernel's, also in on_close
+  // where the peer has reset the connection or terminate() has closed the socket: who wants it there asks in on_open.
   Result<net::Address> remote_address() const;
 
   // Whether permessage-deflate was agreed on.

@@ -216,3 +216,18 @@ TEST_CASE("closing ends the stream after what was written") {
     CHECK(client.frame().payload == close_payload(1000));
   });
 }
+
+TEST_CASE("nothing is written where messages are dropped, which would leave out bytes of the middle") {
+  in_every_world([](World& world) {
+    for (const OutputPolicy policy : {OutputPolicy::drop_newest, OutputPolicy::drop_oldest}) {
+      Tunnel& tunnel = world.make_handler<Tunnel>();
+      Service& service = world.service(tunnel, {.output_policy = policy});
+      auto [fd, client] = world.pair();
+      REQUIRE(service.adopt_upgraded(std::move(fd)) != nullptr);
+      CHECK(tunnel.stream->write(to_bytes("bytes")) == 0);
+      tunnel.stream->close();
+      client->send(Opcode::close, close_payload(1000));
+      CHECK(client->is_closed_with(close_payload(1000)));
+    }
+  });
+}
