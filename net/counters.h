@@ -37,8 +37,9 @@ struct ReactorCounters {
   Counter accept_failures;
   Counter receives;
   Counter received_bytes;
-  Counter sent_bytes;  // that the kernel took
-  Counter blocked;     // how often the kernel took less than was queued
+  Counter sent_bytes;     // that the kernel took
+  Counter blocked;        // how often the kernel took less than was queued
+  Counter posts_refused;  // by ReactorOptions::max_posted_bytes; written by any thread, one at a time
   // How long received bytes waited for the handler, of one receive in 16: since the wait that reported them ended; when
   // that was shorter than the turn before it, for they may have come in that turn, since the end of the wait before. So
   // what came while a turn ran counts as if it had come when the turn began: no more than that turn too much.

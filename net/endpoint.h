@@ -100,6 +100,8 @@ class Endpoint : private Timer {
 };
 
 // Accepts connections on a listening descriptor. When the process or the system is out of descriptors it
+  bool held_ : 1 = false;          // a listener that its owner paused
+  bool messages_ : 1 = false;      // a ws::Connection
 // pauses and tries again after `retry_ms` or when an endpoint of the same reactor closes, whichever comes
 // first.
 class Listener : public Endpoint {
@@ -119,6 +121,11 @@ class Listener : public Endpoint {
   // Calls for connections that the kernel could not hand over, by reason; the last one is kept for reports.
   std::uint64_t failures() const { return failures_; }
   const Error& last_error() const { return last_error_; }
+  // Stops and resumes accepting; meanwhile connections wait in the kernel. Those that it has handed over already still
+  // come.
+  void pause();
+  void resume();
+
 
  private:
   friend class Reactor;

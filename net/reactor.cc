@@ -19,6 +19,9 @@ std::uintptr_t current_thread() {
   return reinterpret_cast<std::uintptr_t>(&name);
 }
 
+// Whose turn the calling thread is in.
+thread_local Reactor* running = nullptr;
+
 // Lets the environment choose what the options leave open.
 Error ask_environment(BackendKind& wanted) {
   const char* text = std::getenv("LEVADA_BACKEND");
@@ -66,8 +69,23 @@ void Endpoint::cancel_timer() {
   reactor_->timers_.cancel(*this);
 }
 
+void Listener::pause() {
+  if (closed_ || held_) return;
+  held_ = true;
+  if (paused_) return;
+  paused_ = true;
+  reactor().backend().pause(*this);
+}
+
+void Listener::resume() {
+  if (closed_ || !held_) return;
+  held_ = false;
+  on_timer();
+}
+
+// After a pause, unless there is another reason for it.
 void Listener::on_timer() {
-  if (!paused_) return;
+  if (!paused_ || held_) return;
   if (reactor().accepting_is_over_budget()) return set_timer(retry_ms);
   paused_ = false;
   reactor().backend().resume(*this);
@@ -192,10 +210,19 @@ Reactor::Reactor(const ReactorOptions& options, MakeBackend make_backend, void* 
 
 Reactor::~Reactor() {
   bind_to_current_thread();
-  for_each([](Endpoint& endpoint) { endpoint.close(); });
-  destroy_closed();
-  tasks_.clear();
+  discard_tasks();
+  close_endpoints();
   backend_.reset();
+}
+
+// on_closed() may add what has no descriptor.
+void Reactor::close_endpoints() {
+  ending_ = true;
+  while (slots_.in_use() > 0) {
+    for_each([](Endpoint& endpoint) { endpoint.close(); });
+    destroy_closed();
+  }
+  ending_ = false;
 }
 
 void Reactor::bind_to_current_thread() {
@@ -208,8 +235,7 @@ bool Reactor::on_own_thread() const {
 }
 
 void Reactor::close_all() {
-  for_each([](Endpoint& endpoint) { endpoint.close(); });
-  destroy_closed();
+  close_endpoints();
   backend_->leave();
 }
 
@@ -227,6 +253,8 @@ void Reactor::run() {
 }
 
 void Reactor::run_once(int timeout_ms) {
+  assert(running != this);
+  Reactor* const outer = std::exchange(running, this);
   wait_began_ns_ = backend_->now_ns();
   backend_->poll(options_.spin_us != 0 && is_spinning() ? 0 : wait_limit(timeout_ms));
   if (budget() != nullptr && budget()->exceeded()) relieve_memory();
@@ -236,6 +264,7 @@ void Reactor::run_once(int timeout_ms) {
   if (!closed_.empty()) destroy_closed();
   if (accepting_is_over_budget()) pause_listeners();
   in_turn_ = false;
+  running = outer;
 }
 
 int Reactor::wait_limit(int timeout_ms) const {
@@ -260,24 +289,57 @@ bool Reactor::is_spinning() {
 
 void Reactor::stop() {
   stopping_.store(true, std::memory_order_release);
-  backend_->wake();
+  wake();
 }
 
 void Reactor::post(Task task) {
+  push_task(task, 0);
+}
+
+bool Reactor::post_bounded(Task task, std::size_t bytes) {
+  return push_task(task, bytes);
+}
+
+// A task that is not taken is dropped by the caller, without the lock: that may post again.
+bool Reactor::push_task(Task& task, std::size_t bytes) {
   bool first = false;
   {
     const std::lock_guard lock(tasks_mutex_);
+    if (discards_tasks_) return true;
+    if (bytes > options_.max_posted_bytes - std::min(posted_bytes_, options_.max_posted_bytes)) {
+      counters_.posts_refused.add();
+      return false;
+    }
+    posted_bytes_ += bytes;
     first = tasks_.empty();
     tasks_.push_back(std::move(task));
     has_tasks_.store(true, std::memory_order_release);
   }
-  if (first) backend_->wake();
+  if (first) wake();
+  return true;
+}
+
+// A turn that this thread is in, and whose wait is over, is followed by one that looks before it waits.
+void Reactor::wake() {
+  if (running == this && in_turn_) return;
+  backend_->wake();
+}
+
+void Reactor::discard_tasks() {
+  std::vector<Task> discarded;
+  {
+    const std::lock_guard lock(tasks_mutex_);
+    discards_tasks_ = true;
+    discarded.swap(tasks_);
+    has_tasks_.store(false, std::memory_order_release);
+  }
 }
 
 void Reactor::run_tasks() {
   {
     const std::lock_guard lock(tasks_mutex_);
     running_tasks_.swap(tasks_);
+    posted_bytes_ = 0;
     has_tasks_.store(false, std::memory_order_release);
   }
   for (Task& task : running_tasks_) task();
@@ -306,7 +368,7 @@ bool Reactor::start(Endpoint& endpoint, SlotId id) {
   endpoint.reactor_ = this;
   endpoint.id_ = id;
   if (endpoint.kind() == EndpointKind::alarm) return true;
-  last_error_ = backend_->start(endpoint);
+  last_error_ = ending_ ? Error{Errc::canceled, "add"} : backend_->start(endpoint);
   if (!last_error_) {
     if (endpoint.kind() == EndpointKind::listener) listeners_.push_back(id);
     return true;

@@ -7,6 +7,9 @@
 //   flush     all queues to the kernel
 //   end       turn memory is void, closed endpoints are destroyed
 // Everything is called on the reactor's thread unless it says "any thread".
+//
+// A process that forks does so before it makes reactors: the child would share their descriptors, and cannot use an
+// io_uring of its parent.
 #pragma once
 
 #include <atomic>
@@ -47,6 +50,8 @@ struct ReactorOptions {
   // After it has received bytes or a connection, the reactor looks for more without waiting for so many microseconds: no
   // wake-up delays them, and the CPU is busy as long. 0: it waits at once.
   std::uint32_t spin_us = 0;
+  // What Handle::send() may have waiting here, in bytes: messages of other threads that this one has not come to yet.
+  std::size_t max_posted_bytes = std::size_t{64} << 20;
   // Shared with the other reactors of an engine; nullptr: no bound on memory as a whole.
   std::shared_ptr<MemoryBudget> budget = nullptr;
 };
@@ -64,8 +69,9 @@ class Reactor {
 
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
-  // Closes every endpoint. Call it on the thread that ran the loop last, or when that thread has ended. All
-  // references on received memory have been dropped by then.
+  // Closes every endpoint, and drops the tasks that did not run. Call it on the thread that ran the loop last, or when
+  // that thread has ended. All references on received memory have been dropped by then, also those that tasks of other
+  // reactors hold (discard_tasks()). What on_closed() and its like begin meanwhile is refused or dropped.
   ~Reactor();
 
   // Runs turns until stop(); what was sent in the last one is still handed to the kernel. Binds the reactor
@@ -73,18 +79,28 @@ class Reactor {
   void run();
 
   // One turn that waits at most `timeout_ms` milliseconds (-1: forever) for something to happen; not at all while the
-  // reactor spins (ReactorOptions::spin_us).
+  // reactor spins (ReactorOptions::spin_us). Not inside a turn of the same reactor (asserted).
   void run_once(int timeout_ms);
 
   // Closes every endpoint, and returns when the kernel has let go of their descriptors: only the thread that ran the
-  // loop can make an io_uring do that at once. After run().
+  // loop can make an io_uring do that at once. After run(). Until it returns, add() refuses what has a descriptor.
   void close_all();
 
-  // Any thread. Makes run() return after its turn.
+  // Drops the tasks that did not run, and from now on those that are posted. When no thread runs the loop any more:
+  // tasks may hold memory of another reactor, so of several all are told before the first is destroyed.
+  void discard_tasks();
+
+  // Any thread, while the reactor is there. Makes run() return after its turn; if it does not run, the next one.
   void stop();
 
-  // Any thread. Runs `task` on the reactor's thread in its next turn. Tasks of one thread run in their order.
+  // Any thread, while the reactor is there: who posts sees to that. Runs `task` on the reactor's thread in its next turn.
+  // Tasks of one thread run in their order. What has not run when the reactor ends is dropped without being called.
+  // Never refused: bounding what is posted is the caller's part, or post_bounded()'s.
   void post(Task task);
+
+  // The same for a task that holds `bytes` of memory. Returns false, and drops it, when more than
+  // ReactorOptions::max_posted_bytes would wait.
+  bool post_bounded(Task task, std::size_t bytes);
 
   // Who can give back memory. In each turn that begins while the memory budget is exceeded, all are asked how many bytes
   // that would be, and the one with most, if it is more than 0, is told to do it: as long as the result is kept, which may
@@ -101,7 +117,8 @@ class Reactor {
   SlotId after(std::uint32_t delay_ms, Task task);
 
   // Builds an endpoint of type T in a slot and starts it. On an error the descriptor is closed, and nullptr
-  // comes back when `error` is given to say why. `arguments` are T's constructor's.
+  // comes back; last_error() says why: canceled while the reactor ends, else the kernel's. `arguments` are T's
+  // constructor's.
   template <class T, class... Arguments>
   T* add(Arguments&&... arguments) {
     static_assert(sizeof(T) <= endpoint_slot_bytes,
@@ -229,6 +246,7 @@ class Reactor {
   bool start(Endpoint& endpoint, SlotId id);
   void close(Endpoint& endpoint);
   void destroy_closed();
+  void close_endpoints();
   void clear_queues(Stream& stream);
   void unlink_closed_dirty();
   void resume_listeners();
@@ -237,6 +255,8 @@ class Reactor {
   void pause_listeners();
   void measure_latency();
   void read_time();
+  bool push_task(Task& task, std::size_t bytes);
+  void wake();
   void run_tasks();
   void advance_timers();
   int wait_limit(int timeout_ms) const;
@@ -264,6 +284,7 @@ class Reactor {
   std::uint64_t ready_ns_ = 0;       // from when the latency of this turn's receives counts
   std::uint32_t now_ms_ = 0;
   bool in_turn_ = false;
+  bool ending_ = false;  // add() refuses
 
   std::uint32_t dirty_head_ = nothing;
   std::uint32_t dirty_tail_ = nothing;
@@ -278,6 +299,8 @@ class Reactor {
 
   std::mutex tasks_mutex_;
   std::vector<Task> tasks_;          // guarded by tasks_mutex_
+  std::size_t posted_bytes_ = 0;     // of them; guarded by tasks_mutex_
+  bool discards_tasks_ = false;      // guarded by tasks_mutex_
   std::vector<Task> running_tasks_;  // the reactor's thread only
   std::atomic<bool> has_tasks_{false};
   std::atomic<bool> stopping_{false};

@@ -25,17 +25,18 @@ Connection* Handle::get() const {
   return reactor_ == nullptr ? nullptr : static_cast<Connection*>(reactor_->find(id_));
 }
 
-void Handle::send(Opcode opcode, Bytes payload, void (*result)(Handle, SendStatus)) const {
-  send(PreparedMessage(opcode, payload), result);
+SendStatus Handle::send(Opcode opcode, Bytes payload, void (*result)(Handle, SendStatus)) const {
+  return send(PreparedMessage(opcode, payload), result);
 }
 
-void Handle::send(PreparedMessage message, void (*result)(Handle, SendStatus)) const {
+SendStatus Handle::send(PreparedMessage message, void (*result)(Handle, SendStatus)) const {
+  const std::size_t bytes = message.frame().size() + sizeof(Task);
   auto deliver = [handle = *this, message = std::make_unique<PreparedMessage>(std::move(message)), result] {
     Connection* connection = handle.get();
     const SendStatus status = connection == nullptr ? SendStatus::closed : connection->send(*message);
     if (result != nullptr) result(handle, status);
   };
-  reactor_->post(std::move(deliver));
+  return reactor_->post_bounded(std::move(deliver), bytes) ? SendStatus::queued : SendStatus::full;
 }
 
 void Handle::close(CloseCode code) const {

@@ -98,11 +98,13 @@ class Handle {
     reactor_->post([handle = *this, use = std::move(use)]() mutable { use(handle.get()); });
   }
 
-  // Any thread. Copies the message and sends it in the reactor's next turn. `result`, if given, is called there with
-  // what became of it: SendStatus::closed when the connection was gone.
-  void send(Opcode opcode, Bytes payload, void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  // Any thread. Copies the message and sends it in the reactor's next turn: `queued` says no more than that. `result`, if
+  // given, is called there with what became of it: SendStatus::closed when the connection was gone. Or nothing is done,
+  // and the answer is `full`: net::ReactorOptions::max_posted_bytes wait for the reactor.
+  SendStatus send(Opcode opcode, Bytes payload,
+                  void (*result)(Handle handle, SendStatus status) = nullptr) const;
   // Any thread. The same without a copy.
-  void send(PreparedMessage message, void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  SendStatus send(PreparedMessage message, void (*result)(Handle handle, SendStatus status) = nullptr) const;
   // Any thread. As Connection::close(), without a reason.
   void close(CloseCode code = CloseCode::normal) const;
 

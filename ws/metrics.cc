@@ -76,6 +76,8 @@ constexpr ReactorFamily reactor_families[] = {
     {"received_bytes", "Bytes received.", &net::ReactorCounters::received_bytes},
     {"sent_bytes", "Bytes that the kernel took.", &net::ReactorCounters::sent_bytes},
     {"blocked_sends", "Sends of which the kernel took only a part.", &net::ReactorCounters::blocked},
+    {"posts_refused", "Messages of other threads refused at the limit.",
+     &net::ReactorCounters::posts_refused},
 };
 
 struct ServiceFamily {

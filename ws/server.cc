@@ -230,6 +230,7 @@ void Server::wait() {
     if (loop->thread.joinable()) loop->thread.join();
     loop->add_to(result_);
   }
+  for (auto& loop : loops_) loop->reactor->discard_tasks();  // they may hold memory of another loop
   {
     const std::lock_guard lock(ending_);
     ended.swap(loops_);

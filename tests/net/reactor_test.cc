@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include <levada/net/epoll.h>
 #include <levada/tests/net/support.h>
 
 using namespace levada;
@@ -1092,6 +1093,160 @@ TEST_CASE("destroying a reactor closes what is on it and tells each once") {
     }
     CHECK(open_descriptors() == before);
   }
+}
+
+TEST_CASE("what on_closed() begins while a reactor ends is refused, or dropped with it") {
+  for (const BackendKind kind : real_backends()) {
+    for (const bool destroys : {false, true}) {
+      CAPTURE(std::string(to_string(kind)));
+      CAPTURE(destroys);
+      const int before = open_descriptors();
+      {
+        Pair first, second;
+        Record record, refused;
+        const auto alive = std::make_shared<int>();
+        auto reactor = Reactor::create({.backend = kind});
+        bool ran = false;
+        record.on_closed = [&](Probe& probe) {
+          Reactor& on = probe.reactor();
+          CHECK(on.add<Probe>(std::move(second.engine), refused) == nullptr);
+          CHECK(on.last_error().code == Errc::canceled);
+          on.after(1, [&ran, alive] { ran = true; });
+          if (destroys) on.post([&ran, alive] { ran = true; });
+        };
+        REQUIRE((*reactor)->add<Probe>(std::move(first.engine), record) != nullptr);
+        if (destroys) {
+          reactor->reset();
+        } else {
+          (*reactor)->close_all();
+          CHECK((*reactor)->endpoints() == 0);
+        }
+        CHECK(record.closed == 1);
+        CHECK_FALSE(ran);
+        CHECK(alive.use_count() == 1);
+        std::string text;
+        CHECK(read_some(second.peer, text));
+      }
+      CHECK(open_descriptors() == before);
+    }
+  }
+}
+
+namespace {
+
+// Another backend, and how often it was woken.
+class Counting final : public Backend {
+ public:
+  static std::unique_ptr<Backend> make(Reactor& reactor, void* count) {
+    return std::make_unique<Counting>(EpollBackend::make(reactor), *static_cast<std::atomic<int>*>(count));
+  }
+  Counting(std::unique_ptr<Backend> counted, std::atomic<int>& wakes)
+      : counted_(std::move(counted)), wakes_(wakes) {}
+
+  BackendKind kind() const override { return counted_->kind(); }
+  Error start(Endpoint& endpoint) override { return counted_->start(endpoint); }
+  void stop(Endpoint& endpoint) override { counted_->stop(endpoint); }
+  Fd release(Stream& stream) override { return counted_->release(stream); }
+  void pause(Endpoint& endpoint) override { counted_->pause(endpoint); }
+  void resume(Endpoint& endpoint) override { counted_->resume(endpoint); }
+  void set_direct(Stream& stream) override { counted_->set_direct(stream); }
+  void flush() override { counted_->flush(); }
+  void poll(int timeout_ms) override { counted_->poll(timeout_ms); }
+  bool can_lend() const override { return counted_->can_lend(); }
+  void shut_down(Stream& stream) override { counted_->shut_down(stream); }
+  void wake() override {
+    wakes_++;
+    counted_->wake();
+  }
+  std::uint64_t now_ns() override { return counted_->now_ns(); }
+  std::string describe() const override { return counted_->describe(); }
+
+ private:
+  std::unique_ptr<Backend> counted_;
+  std::atomic<int>& wakes_;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "what a turn posts and stops needs no wake-up; what comes from elsewhere does, also on the same thread") {
+  std::atomic<int> wakes{0};
+  Reactor reactor({}, Counting::make, &wakes);
+  int ran = 0;
+  reactor.post([&] {
+    ran++;
+    for (int i = 0; i < 10; i++) reactor.post([&] { ran++; });
+  });
+  CHECK(wakes == 1);
+  reactor.run_once(0);
+  reactor.run_once(-1);  // does not wait
+  CHECK(ran == 11);
+  CHECK(wakes == 1);
+  std::thread([&] { reactor.post([&] { reactor.stop(); }); }).join();
+  CHECK(wakes == 2);
+  reactor.run();
+  CHECK(wakes == 2);
+  reactor.after(1, [&] {
+    Reactor other({}, Counting::make, &wakes);
+    other.run_once(0);
+    reactor.post([&] { reactor.stop(); });  // still of this one's turn
+  });
+  reactor.run();
+  CHECK(wakes == 2);
+}
+
+TEST_CASE("what waits for a reactor is bounded where that is asked for") {
+  on_each_backend(
+      [](Reactor& reactor) {
+        int ran = 0;
+        const auto count = [&ran] { ran++; };
+        CHECK(reactor.post_bounded(count, 600));
+        CHECK(reactor.post_bounded(count, 400));
+        CHECK_FALSE(reactor.post_bounded(count, 1));
+        CHECK_FALSE(reactor.post_bounded(count, ~std::size_t{0} - 500));
+        reactor.post(count);
+        CHECK(reactor.counters().posts_refused.value() == 2);
+        reactor.run_once(0);
+        CHECK(ran == 3);
+        CHECK(reactor.post_bounded(count, 1000));
+        CHECK_FALSE(reactor.post_bounded(count, 1));
+        reactor.run_once(0);
+        CHECK(ran == 4);
+      },
+      {.max_posted_bytes = 1000});
+}
+
+TEST_CASE("a listener that its owner paused accepts nothing until it is resumed, whatever else goes on") {
+  on_each_backend([](Reactor& reactor) {
+    EchoServer server(reactor);
+    Fd first = server.dial();
+    REQUIRE(turn_until(reactor, [&] { return server.records.size() == 1; }));
+    server.listener->pause();
+    server.listener->pause();
+    for (int i = 0; i < 5; i++) reactor.run_once(1);  // an accept that was under way ends
+    const Fd second = server.dial();
+    CHECK(sleeps(reactor));  // longer than retry_ms
+    const Fd hoard(dup(first.get()));
+    server.records[0].probe->close();
+    for (int i = 0; i < 5; i++) reactor.run_once(1);
+    CHECK(server.records.size() == 1);
+    server.listener->resume();
+    CHECK(turn_until(reactor, [&] { return server.records.size() == 2; }));
+  });
+}
+
+TEST_CASE("tasks that did not run are dropped on demand, and those that are posted then") {
+  on_each_backend([](Reactor& reactor) {
+    const auto alive = std::make_shared<int>();
+    bool ran = false;
+    reactor.post([&ran, alive] { ran = true; });
+    reactor.discard_tasks();
+    CHECK(alive.use_count() == 1);
+    reactor.post([&ran, alive] { ran = true; });
+    CHECK(alive.use_count() == 1);
+    reactor.run_once(0);
+    CHECK_FALSE(ran);
+  });
 }
 
 TEST_CASE("the backend that was asked for is the one that runs") {

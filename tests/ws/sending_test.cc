@@ -690,3 +690,23 @@ TEST_CASE("a client that asks on and reads no answers gets a bounded number of t
     CHECK(world.is_empty());
   });
 }
+
+TEST_CASE("what other threads send is refused while too much of it waits for the reactor") {
+  in_every_world(
+      [](World& world) {
+        Recorder& handler = world.serve<Recorder>();
+        Client& client = world.open();
+        const std::string payload = random_bytes(600);
+        std::vector<SendStatus> statuses;
+        std::thread([&] {
+          for (int i = 0; i < 2; i++)
+            statuses.push_back(handler.last.send(Opcode::binary, to_bytes(payload)));
+        }).join();
+        CHECK(statuses == std::vector{SendStatus::queued, SendStatus::full});
+        CHECK(client.frame() == message(binary, payload));
+        CHECK(world.reactor().counters().posts_refused.value() == 1);
+        CHECK(handler.last.send(Opcode::binary, to_bytes(payload)) == SendStatus::queued);
+        CHECK(client.frame() == message(binary, payload));
+      },
+      all_kinds(), {.max_posted_bytes = 1000});
+}
