@@ -37,6 +37,9 @@ class Endpoint : private Timer {
   SlotId id() const { return id_; }
   EndpointKind kind() const { return kind_; }
 
+  // Whether it is a ws::Connection: those are looked for among all others.
+  bool carries_messages() const { return messages_; }
+
   // The descriptor, for socket options; it stays the endpoint's. -1 if there is none.
   int native_fd() const { return fd_; }
 
@@ -97,11 +100,11 @@ class Endpoint : private Timer {
   bool large_ : 1 = false;         // io_uring: large messages come, received by system calls
   bool little_ : 1 = false;        // receive_little() was called
   bool secured_ : 1 = false;       // a stream with a TlsLayer
+  bool held_ : 1 = false;          // a listener that its owner paused
+  bool messages_ : 1 = false;      // a ws::Connection
 };
 
 // Accepts connections on a listening descriptor. When the process or the system is out of descriptors it
-  bool held_ : 1 = false;          // a listener that its owner paused
-  bool messages_ : 1 = false;      // a ws::Connection
 // pauses and tries again after `retry_ms` or when an endpoint of the same reactor closes, whichever comes
 // first.
 class Listener : public Endpoint {
@@ -118,14 +121,14 @@ class Listener : public Endpoint {
   // What it was built with.
   void* context() const { return context_; }
 
-  // Calls for connections that the kernel could not hand over, by reason; the last one is kept for reports.
-  std::uint64_t failures() const { return failures_; }
-  const Error& last_error() const { return last_error_; }
   // Stops and resumes accepting; meanwhile connections wait in the kernel. Those that it has handed over already still
   // come.
   void pause();
   void resume();
 
+  // Calls for connections that the kernel could not hand over, by reason; the last one is kept for reports.
+  std::uint64_t failures() const { return failures_; }
+  const Error& last_error() const { return last_error_; }
 
  private:
   friend class Reactor;
@@ -159,21 +162,21 @@ class Alarm : public Endpoint {
  public:
   explicit Alarm(Task task) : Endpoint(EndpointKind::alarm, -1), task_(std::move(task)) {}
 
- private:
-  void on_timer() override {
-    task_();
-    close();
-  }
-
-  Task task_;
-};
-
-}  // namespace levada::net
   void wait(std::uint32_t delay_ms) {
     const std::uint32_t step = delay_ms < max_timer_ms ? delay_ms : max_timer_ms;
     left_ms_ = delay_ms - step;
     set_timer(step);
   }
 
+ private:
+  void on_timer() override {
     if (left_ms_ != 0) return wait(left_ms_);
+    task_();
+    close();
+  }
+
   std::uint32_t left_ms_ = 0;  // behind the timer that is set
+  Task task_;
+};
+
+}  // namespace levada::net

@@ -336,7 +336,7 @@ void Connection::on_closed() {
   drop_pending();
   if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());
-  service_->connections_--;
+  service_->went();
   if (service_->connections_ != 0) return;
   service_->compression_.clear();
   if (service_->on_empty_) service_->on_empty_();

@@ -211,7 +211,9 @@ class Connection final : public net::Stream {
   enum class Phase : std::uint8_t { handshake, held, open, closing, closed };
 
   Connection(Fd fd, Service& service, Phase phase)
-      : Stream(std::move(fd)), service_(&service), phase_(phase) {}
+      : Stream(std::move(fd)), service_(&service), phase_(phase) {
+    messages_ = true;
+  }
 
   void on_receive(MutableBytes bytes, Owner* memory) override;
   void on_end(const Error& error) override;

@@ -24,6 +24,7 @@ struct Counters {
   Counter sends_refused;           // SendStatus::full
   Counter messages_dropped;        // by OutputPolicy
   Counter controls_dropped;        // pings and pongs for which there was no room
+  Counter accept_pauses;           // because of ServiceOptions::max_connections
   Counter pauses;                  // of reading, because the peer did not take what was queued
   Counter violations;              // connections failed because the peer broke a rule or a bound
 

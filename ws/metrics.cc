@@ -89,6 +89,7 @@ constexpr ServiceFamily service_families[] = {
     {"connections_opened", "Connections whose handshake was accepted.", &Counters::opened},
     {"connections_closed", "Connections that ended after that.", &Counters::closed},
     {"handshakes_rejected", "Handshakes answered with an HTTP error.", &Counters::rejected},
+    {"accept_pauses", "Pauses of accepting at the limit of connections.", &Counters::accept_pauses},
     {"messages_received", "Messages received.", &Counters::messages_received},
     {"payload_received_bytes", "Bytes in those messages.", &Counters::payload_bytes_received},
     {"deflate_in_bytes", "Bytes of messages sent compressed, before.", &Counters::deflate_in_bytes},

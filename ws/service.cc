@@ -76,20 +76,65 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
 
 Service::~Service() {
   assert(connections_ == 0);
+  for (Service* route : routes_) {
+    route->root_ = route;
+    route->all_connections_ = route->connections_;
+  }
 }
 
 Error Service::listen(Fd fd) {
-  return reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this) == nullptr
-             ? reactor_.last_error()
-             : Error{};
+  set_options(fd.get());  // accepted sockets inherit them
+  auto* listener = reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this);
+  if (listener == nullptr) return reactor_.last_error();
+  listeners_.push_back(listener->id());
+  return {};
 }
 
-void Service::accepted(void* context, net::Listener&, Fd fd) {
-  static_cast<Service*>(context)->adopt(std::move(fd));
+void Service::set_options(int fd) const {
+  net::set_no_delay(fd);
+  if (options_.notsent_lowat_bytes != 0) net::set_notsent_lowat(fd, options_.notsent_lowat_bytes);
+}
+
+void Service::accepted(void* context, net::Listener& listener, Fd fd) {
+  auto& self = *static_cast<Service*>(context);
+  if (self.is_full()) {
+    self.waiting_.push_back(std::move(fd));
+  } else {
+    self.add(std::move(fd), {}, nullptr, false);
+  }
+  if (!self.is_full() || listener.closed()) return;
+  self.counters_.accept_pauses.add();
+  listener.pause();
+}
+
+void Service::came() {
+  connections_++;
+  root_->all_connections_++;
+}
+
+void Service::went() {
+  connections_--;
+  root_->all_connections_--;
+  if (root_->options_.max_connections != 0) root_->accept_waiting();
+}
+
+// There may be room again.
+void Service::accept_waiting() {
+  while (!waiting_.empty() && !is_full()) {
+    Fd fd = std::move(waiting_.front());
+    waiting_.erase(waiting_.begin());
+    add(std::move(fd), {}, nullptr, false);
+  }
+  if (is_full()) return;
+  for (const SlotId id : listeners_) {
+    if (net::Endpoint* listener = reactor_.find(id)) static_cast<net::Listener*>(listener)->resume();
+  }
 }
 
 void Service::add_route(std::string_view pattern, Service& service) {
-  assert(&service.reactor_ == &reactor_);
+  assert(&service.reactor_ == &reactor_ && service.connections_ == 0);
+  assert(service.root_ == &service || service.root_ == root_);
+  service.root_ = root_;
   [[maybe_unused]] const std::size_t number = route_table_.add(pattern);
   assert(number == routes_.size());
   routes_.push_back(&service);
@@ -104,10 +149,12 @@ Service* Service::route(std::string_view path, Params& params) {
 }
 
 Connection* Service::adopt(Fd fd, Bytes received, void* user_data) {
+  set_options(fd.get());
   return add(std::move(fd), received, user_data, false);
 }
 
 Connection* Service::adopt_upgraded(Fd fd, Bytes received, void* user_data) {
+  set_options(fd.get());
   return add(std::move(fd), received, user_data, true);
 }
 
@@ -116,15 +163,13 @@ Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) 
     last_error_ = {Errc::not_supported, "adopt_upgraded"};
     return nullptr;
   }
-  net::set_no_delay(fd.get());
-  if (options_.notsent_lowat_bytes != 0) net::set_notsent_lowat(fd.get(), options_.notsent_lowat_bytes);
   const auto phase = upgraded ? Connection::Phase::open : Connection::Phase::handshake;
   auto* connection = reactor_.add<Connection>(std::move(fd), *this, phase);
   if (connection == nullptr) {
     last_error_ = reactor_.last_error();
     return nullptr;
   }
-  connections_++;
+  came();
   connection->set_user_data(user_data);
   connection->trace(TraceKind::began);
   if (!upgraded && !options_.trusted_proxies.empty() && is_trusted_proxy(connection->native_fd())) {
@@ -251,7 +296,7 @@ Connection* Service::begin_handshake(Connection* connection, const DialOptions& 
     last_error_ = reactor_.last_error();
     return nullptr;
   }
-  connections_++;
+  came();
   connection->set_user_data(options.user_data);
   connection->trace(TraceKind::began);
   connection->set_timer(options.timeout_ms != 0 ? options.timeout_ms : options_.handshake_timeout_ms);
@@ -280,6 +325,7 @@ void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
     }
     pending.input = larger;
   }
+  pending.input->note_used(total);
   if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
   pending.input->note_used(total);
   pending.input_bytes = total;
@@ -322,4 +368,3 @@ void Service::give_pending(Pending& pending) {
 }
 
 }  // namespace levada::ws
-  pending.input->note_used(total);

@@ -61,6 +61,11 @@ struct ServiceOptions {
   // does not read shows early in buffered() and on_drain. In bytes; 0: the system's default.
   std::uint32_t notsent_lowat_bytes = 0;
 
+  // ---- Connections ----
+  // Server, of the service that listens: when it and its routes have so many, in whatever phase, accepting pauses until
+  // one is gone; meanwhile connections wait in the kernel. What is adopted counts and is not refused. 0: no limit.
+  std::size_t max_connections = 0;
+
   // ---- Time, in milliseconds ----
   std::uint32_t handshake_timeout_ms = 10'000;  // from TCP's connection to the end of the opening handshake
   std::uint32_t close_timeout_ms =
@@ -283,8 +288,8 @@ class Service {
   // Serves every connection accepted on this listening socket.
   Error listen(Fd fd);
 
-  // Serves a path with another service of the same reactor, which must outlive this one: exact, ":param" and "*" as in
-  // RouteTable. Once there is a route, other paths are this service's
+  // Serves a path with another service of the same reactor, which must outlive this one, has no connections yet and is
+  // no other's: exact, ":param" and "*" as in RouteTable. Once there is a route, other paths are this service's
   // own if its handler has on_open, on_message or on_fragment, and else get 404.
   void add_route(std::string_view pattern, Service& service);
 
@@ -294,6 +299,7 @@ class Service {
   Connection* adopt(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
   // Takes over a socket after the 101 was sent by somebody else. `received` are bytes read after the request's head.
+  // on_open, and on_message for what was received, are called before it returns.
   // A service with TLS refuses it (not_supported): the keys are not in the socket.
   Connection* adopt_upgraded(Fd fd, Bytes received = {}, void* user_data = nullptr);
 
@@ -349,7 +355,14 @@ class Service {
   std::size_t weigh();
   void relieve();
   static void accepted(void* context, net::Listener& listener, Fd fd);
+  bool is_full() const {
+    return options_.max_connections != 0 && all_connections_ >= options_.max_connections;
+  }
+  void came();
+  void went();
+  void accept_waiting();
   Connection* add(Fd fd, Bytes received, void* user_data, bool upgraded);
+  void set_options(int fd) const;
   Service* route(std::string_view path, Params& params);
   bool is_trusted_proxy(int fd) const;
   bool check(const DialOptions& options);
@@ -382,6 +395,10 @@ class Service {
   std::vector<std::unique_ptr<Pending>> pendings_;
   Pending* free_pending_ = nullptr;
   std::size_t connections_ = 0;
+  Service* root_ = this;             // whose route it is
+  std::size_t all_connections_ = 0;  // with those of its routes
+  std::vector<SlotId> listeners_;
+  std::vector<Fd> waiting_;  // accepted by the kernel when it was full already
   DialObserver* dial_observer_ = nullptr;
   std::unordered_map<std::uint64_t, net::Address> proxied_addresses_;  // by SlotId::packed()
   bool shutting_down_ = false;
@@ -398,8 +415,9 @@ class Service {
 template <class Visit>
 void Service::for_each_endpoint(Visit&& visit) {
   reactor_.for_each([&](net::Endpoint& endpoint) {
-    auto* connection = dynamic_cast<Connection*>(&endpoint);
-    if (connection != nullptr && &connection->service() == this) visit(*connection);
+    if (!endpoint.carries_messages()) return;
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (&connection.service() == this) visit(connection);
   });
 }
 

@@ -2,7 +2,12 @@
 #include <levada/ws/service.h>
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <algorithm>
+#include <csignal>
 #include <string>
 #include <vector>
 
@@ -46,6 +51,30 @@ TEST_CASE("a socket is adopted before its handshake, with the bytes already read
     }
     CHECK(handler.opened == 6);
     CHECK(handler.closes.size() == 6);
+  });
+}
+
+TEST_CASE("a connection that on_close adopts or dials while the reactor ends is refused") {
+  in_every_world([](World& world) {
+    Echo& handler = world.make_handler<Echo>();
+    Service& service = world.service(handler);
+    Recorder& caller = world.make_handler<Recorder>();
+    Service& calls = world.service(caller, {}, Role::client);
+    auto [fd, client] = world.pair();
+    auto [next, next_client] = world.pair();
+    REQUIRE(service.adopt_upgraded(std::move(fd)) != nullptr);
+    int closed = 0;
+    handler.closing = [&](Connection&) {
+      closed++;
+      CHECK(service.adopt_upgraded(std::move(next)) == nullptr);
+      CHECK(service.last_error().code == Errc::canceled);
+      CHECK(calls.dial(*net::Address::ip("127.0.0.1", 9), {.host = "x"}) == nullptr);
+    };
+    world.reactor().close_all();
+    CHECK(closed == 1);
+    CHECK(service.connections() == 0);
+    CHECK(calls.connections() == 0);
+    handler.closing = {};
   });
 }
 
@@ -185,4 +214,106 @@ TEST_CASE("without descriptors accepting pauses, others go on, and it recovers")
         REQUIRE(setrlimit(RLIMIT_NOFILE, &old) == 0);
       },
       real_kinds());
+}
+
+TEST_CASE("at the limit of connections accepting pauses, and those that wait come when others have gone") {
+  in_every_world([](World& world) {
+    Echo& handler = world.make_handler<Echo>();
+    Echo& routed = world.make_handler<Echo>();
+    Service& other = world.service(routed);
+    Service& service = world.service(handler, {.max_connections = 3});
+    service.add_route("/other", other);
+    world.listen(service);
+    std::vector<Client*> clients;
+    for (int i = 0; i < 8; i++) {
+      clients.push_back(&world.connect());
+      clients.back()->upgrade(i % 2 == 0 ? "/" : "/other");
+      world.settle(2);
+    }
+    const auto answered = [&] {
+      std::size_t count = 0;
+      for (const Client* client : clients) count += client->in.empty() ? 0 : 1;
+      return count;
+    };
+    REQUIRE(world.until([&] { return answered() == 3; }));
+    for (std::size_t i = 0; i < clients.size(); i++) {
+      world.settle(20);
+      CHECK(answered() == std::min<std::size_t>(i + 3, 8));
+      CHECK(service.connections() + other.connections() <= 3);
+      clients[i]->close();
+      REQUIRE(world.until([&] { return answered() == std::min<std::size_t>(i + 4, 8); }));
+    }
+    CHECK(world.is_empty());
+    CHECK(service.counters().accept_pauses.value() >= 2);
+    CHECK(handler.opened + routed.opened == 8);
+  });
+}
+
+TEST_CASE("adopted connections count and are not refused; shutting down refuses those that wait") {
+  in_every_world([](World& world) {
+    Echo& handler = world.make_handler<Echo>();
+    Service& service = world.service(handler, {.max_connections = 1});
+    world.listen(service);
+    std::vector<Client*> adopted;
+    for (int i = 0; i < 2; i++) {
+      auto [fd, client] = world.pair();
+      REQUIRE(service.adopt_upgraded(std::move(fd)) != nullptr);
+      adopted.push_back(client);
+    }
+    Client& waits = world.connect();
+    world.settle(20);
+    adopted[0]->close();
+    world.settle(20);
+    waits.upgrade();
+    world.settle(20);
+    CHECK(waits.in.empty());
+    CHECK(service.connections() == 1);
+    adopted[1]->close();
+    CHECK(waits.answer().status == 101);
+  });
+}
+
+TEST_CASE("accepted sockets have the options of the listening one, which the service sets") {
+  in_every_world(
+      [](World& world) {
+        Echo& handler = world.make_handler<Echo>();
+        Service& service = world.service(handler, {.notsent_lowat_bytes = 12345});
+        Fd listening(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        const net::Address any = *net::Address::ip("127.0.0.1", 0);
+        REQUIRE(bind(listening.get(), any.get(), any.size()) == 0);
+        REQUIRE(listen(listening.get(), 1) == 0);
+        world.address = *net::Address::of_socket(listening.get());
+        REQUIRE(!service.listen(std::move(listening)));
+        world.open();
+        int no_delay = 0, lowat = 0;
+        socklen_t size = sizeof no_delay;
+        const int fd = handler.last.get()->native_fd();
+        REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size) == 0);
+        REQUIRE(getsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, &size) == 0);
+        CHECK(no_delay == 1);
+        CHECK(lowat == 12345);
+      },
+      real_kinds());
+}
+
+TEST_CASE("an exception that leaves a handler ends the process") {
+  struct Throwing {
+    void on_unreachable(const Unreachable&) { throw 1; }
+  };
+  struct Nothing {};
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL);
+    close(STDERR_FILENO);
+    try {
+      Throwing handler;
+      Nothing nothing;
+      handler_table<Throwing>.unreachable(&handler, reinterpret_cast<const Unreachable&>(nothing));
+    } catch (...) {
+    }
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
 }
