@@ -76,7 +76,11 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
 
 Service::~Service() {
   assert(connections_ == 0);
+  // Whichever goes first of a service and its routes, the other does not look for it.
+  if (root_ != this)
+    std::replace(root_->routes_.begin(), root_->routes_.end(), this, static_cast<Service*>(nullptr));
   for (Service* route : routes_) {
+    if (route == nullptr) continue;
     route->root_ = route;
     route->all_connections_ = route->connections_;
   }
@@ -133,8 +137,8 @@ void Service::accept_waiting() {
 
 void Service::add_route(std::string_view pattern, Service& service) {
   assert(&service.reactor_ == &reactor_ && service.connections_ == 0);
-  assert(service.root_ == &service || service.root_ == root_);
-  service.root_ = root_;
+  assert(service.root_ == &service || service.root_ == this);
+  service.root_ = this;
   [[maybe_unused]] const std::size_t number = route_table_.add(pattern);
   assert(number == routes_.size());
   routes_.push_back(&service);

@@ -648,14 +648,15 @@ TEST_CASE("a server may be stopped by one thread while another waits, and its co
 TEST_CASE("a task that never ran is dropped while every reactor is there, whose memory it may hold") {
   on_each_backend([](ServerOptions options) {
     struct Witness {
+      Witness(std::weak_ptr<int> life, bool& is_dropped, bool& is_in_time)
+          : other(std::move(life)), dropped(is_dropped), in_time(is_in_time) {}
       ~Witness() {
-        if (*dropped) return;
-        *dropped = true;
-        *in_time = !other.expired();
+        dropped = true;
+        in_time = !other.expired();
       }
       std::weak_ptr<int> other;  // lives as long as the first reactor's handler
-      bool* dropped;
-      bool* in_time;
+      bool& dropped;
+      bool& in_time;
     };
     struct Posting {
       std::shared_ptr<int> life = std::make_shared<int>();
@@ -674,7 +675,7 @@ TEST_CASE("a task that never ran is dropped while every reactor is there, whose 
         first = handler.life;
       } else {
         handler.closing = [&](Connection& connection) {  // the loop has ended: nobody runs this
-          auto witness = std::make_unique<Witness>(Witness{first, &dropped, &in_time});
+          auto witness = std::make_unique<Witness>(first, dropped, in_time);
           connection.reactor().post([witness = std::move(witness)] {});
         };
       }

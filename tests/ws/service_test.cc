@@ -61,7 +61,7 @@ TEST_CASE("a connection that on_close adopts or dials while the reactor ends is 
     Recorder& caller = world.make_handler<Recorder>();
     Service& calls = world.service(caller, {}, Role::client);
     auto [fd, client] = world.pair();
-    auto [next, next_client] = world.pair();
+    Fd next = std::move(world.pair().first);
     REQUIRE(service.adopt_upgraded(std::move(fd)) != nullptr);
     int closed = 0;
     handler.closing = [&](Connection&) {

@@ -2,7 +2,9 @@
 #include <levada/ws/tls_transport.h>
 
 #include <sys/socket.h>
+#include <unistd.h>
 #include <atomic>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,6 +50,14 @@ void on_each_backend(const levada::test::Issued& certificate, Test&& test) {
     CHECK(server.url().starts_with("wss://"));
     test("wss://localhost:" + std::to_string(server.port()) + "/", server);
   }
+}
+
+// Of a thread of this process, as /proc says: 'S' sleeps.
+char state_of(int thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string line;
+  std::getline(file, line);
+  return line.at(line.rfind(')') + 2);
 }
 
 Deadline soon() {
@@ -114,6 +124,7 @@ TEST_CASE("what was taken and has not left does so while an answer is waited for
   int ends[2];
   REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
   std::atomic<std::size_t> question{0};
+  const int asking = gettid();
   std::thread server([&, fd = Fd(ends[1])] {  // reads the question, all of it, and then answers
     levada::test::TlsEnd end;
     end.session = std::move(net::TlsSession::accept(*serves, end.output()).value());
@@ -128,6 +139,7 @@ TEST_CASE("what was taken and has not left does so while an answer is waited for
     };
     while (end.established == 0) REQUIRE(exchange());
     question.wait(0);
+    while (state_of(asking) != 'S') std::this_thread::yield();  // until it has nothing to do but to wait
     while (end.plaintext.size() < question && exchange()) continue;
     REQUIRE(!end.session->write(to_bytes("answer")));
     const std::string records = end.take_records();
