@@ -124,6 +124,7 @@ TEST_CASE("what was taken and has not left does so while an answer is waited for
   int ends[2];
   REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
   std::atomic<std::size_t> question{0};
+  std::atomic<bool> established{false};
   const int asking = gettid();
   std::thread server([&, fd = Fd(ends[1])] {  // reads the question, all of it, and then answers
     levada::test::TlsEnd end;
@@ -138,6 +139,8 @@ TEST_CASE("what was taken and has not left does so while an answer is waited for
              static_cast<ssize_t>(records.size());
     };
     while (end.established == 0) REQUIRE(exchange());
+    established = true;
+    established.notify_one();
     question.wait(0);
     while (state_of(asking) != 'S') std::this_thread::yield();  // until it has nothing to do but to wait
     while (end.plaintext.size() < question && exchange()) continue;
@@ -148,6 +151,7 @@ TEST_CASE("what was taken and has not left does so while an answer is waited for
   });
   auto transport = TlsTransport::connect(SocketTransport(Fd(ends[0])), *trusts, "localhost", 1, soon());
   REQUIRE(transport);
+  established.wait(false);  // from here on nobody reads until everything waits
   const std::string part = random_bytes(16'384);
   std::size_t taken = 0;
   while (auto size = (*transport)->write(to_bytes(part), Deadline::now())) taken += *size;
