@@ -102,7 +102,9 @@ constexpr HandlerTable make_handler_table() {
       static_cast<H*>(self)->on_close(connection, info);
     };
   if constexpr (requires { &H::on_gone; })
-    table.gone = [](void* self, Connection& connection) { static_cast<H*>(self)->on_gone(connection); };
+    table.gone = [](void* self, Connection& connection) noexcept {
+      static_cast<H*>(self)->on_gone(connection);
+    };
   if constexpr (requires { &H::on_refused; })
     table.refused = [](void* self, Connection& connection, const Refusal& refusal) noexcept {
       static_cast<H*>(self)->on_refused(connection, refusal);
