@@ -329,7 +329,6 @@ void append_input(Pending& pending, BlockPool& blocks, Bytes bytes) {
     }
     pending.input = larger;
   }
-  pending.input->note_used(total);
   if (!bytes.empty()) std::memcpy(pending.input->data() + pending.input_bytes, bytes.data(), bytes.size());
   pending.input->note_used(total);
   pending.input_bytes = total;
