@@ -21,14 +21,7 @@ class Echo {
 
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
-    const bool is_read = request.method() == "GET" || request.method() == "HEAD";
-    if (!is_read && !is_known(request.method()))
-      return exchange.respond(501, "text/plain", "unknown method\n");
-    if (!is_read && is_here(request.path())) {
-      constexpr ws::HttpField allow[] = {{"Allow", "GET, HEAD"}};
-      return exchange.respond(405, "text/plain", "only GET and HEAD\n", allow);
-    }
-    if (!is_read) return;
+    if (request.method() != "GET" && request.method() != "HEAD") return refuse_method(exchange);
     if (request.path() == "/") exchange.respond(200, "text/html; charset=utf-8", tools::echo_page);
     if (request.path() == "/healthz") exchange.respond(200, "text/plain", "ok\n");
     if (request.path() == "/metrics" && metrics_) {
@@ -42,7 +35,16 @@ class Echo {
   }
 
  private:
-  // Methods that get 405 rather than 501 (RFC 9110 section 9.1).
+  // RFC 9110 section 9.1.
+  void refuse_method(ws::HttpExchange& exchange) const {
+    constexpr ws::HttpField allow[] = {{"Allow", "GET, HEAD"}};
+    if (!is_known(exchange.request().method())) {
+      exchange.respond(501, "text/plain", "unknown method\n");
+    } else if (is_here(exchange.request().path())) {
+      exchange.respond(405, "text/plain", "only GET and HEAD\n", allow);
+    }
+  }
+  // Methods that get 405 rather than 501.
   static bool is_known(std::string_view method) {
     constexpr std::string_view known[] = {"POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"};
     return std::find(std::begin(known), std::end(known), method) != std::end(known);
