@@ -67,13 +67,6 @@ std::uint8_t smaller(int offered, std::uint8_t own) {
   return offered == 0 ? own : static_cast<std::uint8_t>(std::min<int>(offered, own));
 }
 
-[[maybe_unused]] bool is_valid(const DeflateOptions& options) {
-  const auto is_bits = [](std::uint8_t bits) { return bits >= min_window_bits && bits <= max_window_bits; };
-  return is_bits(options.window_bits) && is_bits(options.peer_window_bits) && options.level >= 1 &&
-         options.level <= 9 && options.memory_level >= 1 && options.memory_level <= 9 &&
-         options.slice_bytes > 0;
-}
-
 // Server: whether this offer can be accepted, and then how.
 bool accept_offer(const Parameters& offer, const DeflateOptions& options, DeflateNegotiation& result) {
   if (offer.problem != nullptr) return false;
@@ -100,6 +93,18 @@ bool accept_offer(const Parameters& offer, const DeflateOptions& options, Deflat
   return true;
 }
 
+bool is_peer_window_bounded(const DeflateOptions& options) {
+  return options.peer_window_bits < max_window_bits;
+}
+
+void append_offer(ExtensionText& text, const DeflateOptions& options, bool bounded) {
+  text.append(deflate_extension);
+  if (options.inflater == DeflateContext::shared) text.append_parameter(server_no_takeover);
+  if (options.deflater == DeflateContext::shared) text.append_parameter(client_no_takeover);
+  if (bounded) text.append_parameter(server_window_bits, options.peer_window_bits);
+  text.append_parameter(client_window_bits, options.window_bits < max_window_bits ? options.window_bits : 0);
+}
+
 DeflateNegotiation fail(const char* reason) {
   DeflateNegotiation result;
   result.outcome = DeflateOutcome::failed;
@@ -113,15 +118,22 @@ const char* answer_problem(const Parameters& answer, const DeflateOptions& optio
   if (options.inflater == DeflateContext::shared && !answer.server_no_takeover) {
     return "server_no_context_takeover was asked for and is missing";
   }
-  if (options.peer_window_bits < max_window_bits && answer.server_bits == 0) {
-    return "server_max_window_bits was asked for and is missing";
+  if (is_peer_window_bounded(options) && !options.offer_any_peer_window) {
+    if (answer.server_bits == 0) return "server_max_window_bits was asked for and is missing";
+    if (answer.server_bits > options.peer_window_bits) return "server_max_window_bits is larger than offered";
   }
-  if (answer.server_bits > options.peer_window_bits) return "server_max_window_bits is larger than offered";
   if (answer.client_bits > options.window_bits) return "client_max_window_bits is larger than offered";
   return nullptr;
 }
 
 }  // namespace
+
+bool is_valid(const DeflateOptions& options) {
+  const auto is_bits = [](std::uint8_t bits) { return bits >= min_window_bits && bits <= max_window_bits; };
+  return is_bits(options.window_bits) && is_bits(options.peer_window_bits) && options.level >= 1 &&
+         options.level <= 9 && options.memory_level >= 1 && options.memory_level <= 9 &&
+         options.slice_bytes > 0;
+}
 
 void ExtensionText::append(std::string_view text) {
   assert(text.size() <= capacity - size_);
@@ -156,13 +168,10 @@ ExtensionText deflate_offer(const DeflateOptions& options) {
   assert(is_valid(options));
   ExtensionText text;
   if (!options.enabled || !deflate_available()) return text;
-  text.append(deflate_extension);
-  if (options.inflater == DeflateContext::shared) text.append_parameter(server_no_takeover);
-  if (options.deflater == DeflateContext::shared) text.append_parameter(client_no_takeover);
-  if (options.peer_window_bits < max_window_bits) {
-    text.append_parameter(server_window_bits, options.peer_window_bits);
-  }
-  text.append_parameter(client_window_bits, options.window_bits < max_window_bits ? options.window_bits : 0);
+  append_offer(text, options, is_peer_window_bounded(options));
+  if (!is_peer_window_bounded(options) || !options.offer_any_peer_window) return text;
+  text.append(", ");
+  append_offer(text, options, false);
   return text;
 }
 

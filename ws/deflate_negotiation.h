@@ -53,11 +53,18 @@ struct DeflateOptions {
   // ---- What we receive ----
   DeflateContext inflater = DeflateContext::shared;
   std::uint8_t peer_window_bits = max_window_bits;  // at most; a client that cannot be told so is declined
+  // Client: offers the same without peer_window_bits behind, for a server that cannot be told so either; it may then use
+  // any window. Without it, such a server declines.
+  bool offer_any_peer_window = false;
   // Inflated bytes for each compressed byte, beyond the first 64 KiB of a message; more is 1009. 0: no bound
   // but the format's own of 1032.
   std::uint32_t max_ratio = 0;
   std::size_t slice_bytes = 64 * 1024;  // inflated in one go, before others get their turn
 };
+
+// Whether all of it is in its range, as everything here and PreparedMessage expects. With options that are not, a Server
+// does not start and a Service neither listens, adopts nor dials: Errc::invalid_argument.
+bool is_valid(const DeflateOptions& options);
 
 // Whether this library was built with zlib.
 bool deflate_available();
@@ -75,7 +82,8 @@ struct DeflateAgreement {
 // A value for Sec-WebSocket-Extensions, in its own memory; empty: no such field.
 class ExtensionText {
  public:
-  static constexpr std::size_t capacity = 160;  // all parameters together are 128
+  static constexpr std::size_t capacity =
+      288;  // an offer with all parameters is 148 long, and there may be two
 
   std::string_view view() const { return {bytes_.data(), size_}; }
   void append(std::string_view text);
@@ -106,7 +114,7 @@ DeflateNegotiation answer_deflate_offers(const ExtensionCursor& offers, const De
 ExtensionText deflate_offer(const DeflateOptions& options);
 
 // Client: checks the answer to deflate_offer(options). Failed by text that is no list, a second
-// permessage-deflate or one that was not offered, and a parameter that is unknown, repeated, missing where the
+// permessage-deflate or one that was not offered, and a parameter that is unknown, repeated, missing where every
 // offer asked for it, or larger than offered. Other extensions are skipped: check_upgrade_response() fails those
 // that were not offered.
 DeflateNegotiation check_deflate_answer(const ExtensionCursor& answer, const DeflateOptions& options);

@@ -188,6 +188,41 @@ TEST_CASE("a client fails the connection on any other answer") {
         "server_no_context_takeover was asked for and is missing");
 }
 
+TEST_CASE("a client may offer any window of its peer behind the one that it wants") {
+  DeflateOptions wanting{
+      .enabled = true, .window_bits = 10, .peer_window_bits = 11, .offer_any_peer_window = true};
+  const std::string both = "; server_no_context_takeover; client_no_context_takeover";
+  CHECK(deflate_offer(wanting).view() == pmd + both +
+                                             "; server_max_window_bits=11; client_max_window_bits=10, " +
+                                             pmd + both + "; client_max_window_bits=10");
+  const std::string taken = pmd + "; server_no_context_takeover";
+  CHECK(check(taken, wanting).agreement == DeflateAgreement{false, false, 10, 15});
+  CHECK(check(taken + "; server_max_window_bits=11", wanting).agreement ==
+        DeflateAgreement{false, false, 10, 11});
+  CHECK(check(taken + "; server_max_window_bits=12", wanting).agreement ==
+        DeflateAgreement{false, false, 10, 12});
+  CHECK(problem(pmd, wanting) == "server_no_context_takeover was asked for and is missing");
+  // One of our servers takes the first.
+  CHECK(answer(deflate_offer(wanting).view(), {.enabled = true}).agreement ==
+        DeflateAgreement{false, false, 11, 10});
+  wanting.peer_window_bits = 15;
+  CHECK(deflate_offer(wanting).view() == pmd + both + "; client_max_window_bits=10");
+}
+
+TEST_CASE("options out of range are told apart") {
+  CHECK(is_valid(DeflateOptions{}));
+  for (const DeflateOptions& wrong : {DeflateOptions{.window_bits = 7},
+                                      {.window_bits = 16},
+                                      {.level = 0},
+                                      {.level = 10},
+                                      {.memory_level = 0},
+                                      {.memory_level = 10},
+                                      {.peer_window_bits = 7},
+                                      {.peer_window_bits = 16},
+                                      {.slice_bytes = 0}})
+    CHECK(!is_valid(wrong));
+}
+
 TEST_CASE("whatever two endpoints want, they agree, and on the same") {
   int agreed = 0;
   for (unsigned variant = 0; variant < 16; variant++) {
