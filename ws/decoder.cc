@@ -137,8 +137,15 @@ FrameError Decoder::begin_frame() {
     utf8_.reset();
   }
   if (++fragments_ > options_->max_fragments) return FrameError::too_many_fragments;
-  if (frame_.length > options_->max_message_bytes - message_bytes_) return FrameError::message_too_big;
+  if (frame_.length > most_message_bytes() - message_bytes_) return FrameError::message_too_big;
   return FrameError::none;
+}
+
+std::uint64_t Decoder::most_message_bytes() const {
+  if (!compressed_) return options_->max_message_bytes;
+  const std::uint64_t of_frames = DecoderOptions::compressed_frame_bytes * fragments_;
+  const std::uint64_t most = options_->max_compressed_bytes + of_frames;
+  return most < of_frames ? ~std::uint64_t{0} : most;
 }
 
 // ---- Control frames ----

@@ -29,8 +29,11 @@ struct DecoderOptions {
   bool streaming = false;                                     // deliver pieces, assemble nothing
   std::uint8_t allowed_rsv = 0;                               // bits that extensions use
   // Of these, the one that says that a message is compressed (RFC 7692 section 6): such a message is delivered in
-  // pieces as they come, its text is not checked and its limit is that of the compressed bytes.
+  // pieces as they come, its text is not checked and its limit is `max_compressed_bytes` and, for what ends each
+  // piece of its sender, 64 for each frame.
   static constexpr std::uint8_t compressed_rsv = 4;
+  static constexpr std::uint64_t compressed_frame_bytes = 64;
+  std::uint64_t max_compressed_bytes = std::uint64_t{16} << 20;  // beyond it 1009, too
 };
 
 enum class DecoderEvent : std::uint8_t {
@@ -102,6 +105,7 @@ class Decoder {
   bool take_header(MutableBytes& in, Decoded& decoded);
   std::size_t collect_header(MutableBytes& in);
   FrameError begin_frame();
+  std::uint64_t most_message_bytes() const;
   Decoded take_control(MutableBytes& in);
   Decoded finish_control(MutableBytes payload);
   Decoded take_data(MutableBytes& in);

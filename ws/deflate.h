@@ -36,6 +36,8 @@ struct DeflaterOptions {
   std::uint8_t level = 1;         // 1 to 9
   std::uint8_t memory_level = 8;  // 1 to 9
   bool final_blocks = false;      // see DeflateOptions
+
+  bool operator==(const DeflaterOptions&) const = default;
 };
 
 // The compressor that an agreement asks for.
@@ -57,8 +59,11 @@ class Deflater {
 
   const DeflaterOptions& options() const { return options_; }
 
-  // The most that compress() writes for a piece of `bytes`.
-  static constexpr std::size_t bound(std::size_t bytes) { return bytes + bytes / 8 + bytes / 64 + 64; }
+  // The most that compress() writes for a piece of `bytes`; saturates.
+  static constexpr std::size_t bound(std::size_t bytes) {
+    const std::size_t more = bytes / 8 + bytes / 64 + 64;
+    return bytes > ~std::size_t{0} - more ? ~std::size_t{0} : bytes + more;
+  }
 
   // Compresses a message, or its next piece, `last` with the last of it. `out` has at least bound(piece.size())
   // bytes (asserted) and does not overlap `piece`. Returns the bytes written, which may be more than went in: a
