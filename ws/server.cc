@@ -152,6 +152,9 @@ Error Server::add_loop(int index) {
   auto loop = std::make_unique<Loop>();
   loop->reactor = std::move(*reactor);
   add_services(*loop, index);
+  for (const auto& service : loop->services) {
+    if (const Error error = service->check_options()) return error;
+  }
   loops_.push_back(std::move(loop));
   return {};
 }
@@ -174,7 +177,7 @@ void Server::add_services(Loop& loop, int index) {
     const HandlerBox& handler = loop.handlers.emplace_back(route.make(index));
     auto& service = loop.services.emplace_back(std::make_unique<Service>(
         *loop.reactor, Role::server, handler.object.get(), *handler.table, route.options));
-    loop.services.front()->add_route(route.pattern, *service);
+    if (!service->check_options()) loop.services.front()->add_route(route.pattern, *service);
   }
 }
 

@@ -81,8 +81,9 @@ class Server {
   void stop_on_signals(std::uint32_t deadline_ms) { signal_deadline_ms_ = deadline_ms; }
 
   // Makes the reactors and listens, trying half a second while the port is in use; port() and url() tell. Connections
-  // wait until start() or run(). Errors: those of Address, listen_stream and Reactor::create, invalid_argument for a
-  // negative number of threads; nothing is left then. Not while the server listens or runs (asserted).
+  // wait until start() or run(). Errors: those of Address, listen_stream, Reactor::create and Service::check_options(),
+  // invalid_argument for a negative number of threads; nothing is left then. Not while the server listens or runs
+  // (asserted).
   Error listen();
 
   // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors. Once, until

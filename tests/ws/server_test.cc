@@ -324,6 +324,23 @@ TEST_CASE("a server that cannot start says why and leaves nothing behind") {
     ServerOptions bad = options;
     bad.host = "not an address";
     CHECK(error_of(bad) == Errc::invalid_argument);
+    for (const DeflateOptions& deflate : {DeflateOptions{.window_bits = 7},
+                                          {.window_bits = 16},
+                                          {.level = 0},
+                                          {.level = 10},
+                                          {.memory_level = 0},
+                                          {.memory_level = 10},
+                                          {.peer_window_bits = 7},
+                                          {.peer_window_bits = 16},
+                                          {.slice_bytes = 0}}) {
+      bad = options;
+      bad.service.deflate = deflate;
+      CHECK(error_of(bad) == Errc::invalid_argument);
+      Server routed(options);
+      add_echo(routed, counts);
+      routed.route("/deflate", [](int) { return Named{"deflate"}; }, {.deflate = deflate});
+      CHECK(routed.start().code == Errc::invalid_argument);
+    }
     ServerOptions lost = options;
     lost.unix_path = "/nonexistent/folder/socket";
     CHECK(error_of(lost) == Errc::not_found);
