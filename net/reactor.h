@@ -181,6 +181,8 @@ class Reactor {
   // What happened so far. Any thread.
   const ReactorCounters& counters() const { return counters_; }
   std::size_t endpoints() const { return slots_.in_use(); }
+  // Whatever the layer above keeps once for each reactor: it goes with the reactor, behind the last endpoint.
+  std::shared_ptr<void>& attachment() { return attachment_; }
 
   // ---- For backends ----
 
@@ -296,6 +298,7 @@ class Reactor {
   std::vector<std::unique_ptr<TlsLayer>> tls_layers_;  // by slot
   Error last_error_;
   std::string fallback_reason_;
+  std::shared_ptr<void> attachment_;
 
   std::mutex tasks_mutex_;
   std::vector<Task> tasks_;          // guarded by tasks_mutex_

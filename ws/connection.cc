@@ -25,15 +25,23 @@ Connection* Handle::get() const {
   return reactor_ == nullptr ? nullptr : static_cast<Connection*>(reactor_->find(id_));
 }
 
-SendStatus Handle::send(Opcode opcode, Bytes payload, void (*result)(Handle, SendStatus)) const {
-  return send(PreparedMessage(opcode, payload), result);
+SendStatus Handle::send(Opcode opcode, Bytes payload, Result result, Compress compress) const {
+  return post_message(PreparedMessage(opcode, payload), true, result, compress);
 }
 
-SendStatus Handle::send(PreparedMessage message, void (*result)(Handle, SendStatus)) const {
+SendStatus Handle::send(PreparedMessage message, Result result, Compress compress) const {
+  return post_message(std::move(message), false, result, compress);
+}
+
+SendStatus Handle::post_message(PreparedMessage message, bool copied, Result result,
+                                Compress compress) const {
   const std::size_t bytes = message.frame().size() + sizeof(Task);
-  auto deliver = [handle = *this, message = std::make_unique<PreparedMessage>(std::move(message)), result] {
+  auto deliver = [handle = *this, message = std::make_unique<PreparedMessage>(std::move(message)), copied,
+                  result, compress] {
     Connection* connection = handle.get();
-    const SendStatus status = connection == nullptr ? SendStatus::closed : connection->send(*message);
+    SendStatus status = SendStatus::closed;
+    if (connection != nullptr)
+      status = copied ? connection->send_copied(*message, compress) : connection->send(*message, compress);
     if (result != nullptr) result(handle, status);
   };
   return reactor_->post_bounded(std::move(deliver), bytes) ? SendStatus::queued : SendStatus::full;
@@ -337,9 +345,7 @@ void Connection::on_closed() {
   if (deflate_.agreed()) service_->compression_.remove(id());
   if (proxied_) service_->proxied_addresses_.erase(id().packed());
   service_->went();
-  if (service_->connections_ != 0) return;
-  service_->compression_.clear();
-  if (service_->on_empty_) service_->on_empty_();
+  if (service_->connections_ == 0 && service_->on_empty_) service_->on_empty_();
 }
 
 // ---- Memory ----

@@ -83,6 +83,14 @@ class PayloadRef {
   OwnerRef owner_;
 };
 
+// Whether a message is compressed, if that was agreed on. One that does not become shorter goes as it is where nothing is
+// taken over, and one that might not fit ServiceOptions::max_buffered_bytes if it became longer does so anyway.
+enum class Compress : std::uint8_t {
+  automatic,  // from DeflateOptions::min_bytes on
+  never,
+  always,  // shorter ones, too
+};
+
 // A name for a connection that any thread may keep and use, also when the connection is gone.
 class Handle {
  public:
@@ -98,13 +106,16 @@ class Handle {
     reactor_->post([handle = *this, use = std::move(use)]() mutable { use(handle.get()); });
   }
 
-  // Any thread. Copies the message and sends it in the reactor's next turn: `queued` says no more than that. `result`, if
-  // given, is called there with what became of it: SendStatus::closed when the connection was gone. Or nothing is done,
-  // and the answer is `full`: net::ReactorOptions::max_posted_bytes wait for the reactor.
-  SendStatus send(Opcode opcode, Bytes payload,
-                  void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  using Result = void (*)(Handle handle, SendStatus status);
+  // Any thread. Copies the message and sends it in the reactor's next turn, compressed as Connection::send() would:
+  // `queued` says no more than that. `result`, if given, is called there with what became of it: SendStatus::closed when
+  // the connection was gone. Or nothing is done, and the answer is `full`: net::ReactorOptions::max_posted_bytes wait for
+  // the reactor.
+  SendStatus send(Opcode opcode, Bytes payload, Result result = nullptr,
+                  Compress compress = Compress::automatic) const;
   // Any thread. The same without a copy.
-  SendStatus send(PreparedMessage message, void (*result)(Handle handle, SendStatus status) = nullptr) const;
+  SendStatus send(PreparedMessage message, Result result = nullptr,
+                  Compress compress = Compress::automatic) const;
   // Any thread. As Connection::close(), without a reason.
   void close(CloseCode code = CloseCode::normal) const;
 
@@ -112,14 +123,10 @@ class Handle {
   Connection* get() const;
 
  private:
+  SendStatus post_message(PreparedMessage message, bool copied, Result result, Compress compress) const;
+
   net::Reactor* reactor_ = nullptr;
   SlotId id_;
-};
-
-// Whether a message is compressed, if that was agreed on.
-enum class Compress : std::uint8_t {
-  automatic,  // from DeflateOptions::min_bytes on
-  never,
 };
 
 class Connection final : public net::Stream {
@@ -131,20 +138,24 @@ class Connection final : public net::Stream {
   SendStatus send(Opcode opcode, Bytes payload, Compress compress = Compress::automatic) {
     return send_frame(opcode, payload, true, compress);
   }
-  SendStatus send_text(std::string_view text) { return send(Opcode::text, to_bytes(text)); }
+  SendStatus send_text(std::string_view text, Compress compress = Compress::automatic) {
+    return send(Opcode::text, to_bytes(text), compress);
+  }
 
   // Queues one message made of several parts.
-  SendStatus send(Opcode opcode, std::span<const Bytes> parts);
+  SendStatus send(Opcode opcode, std::span<const Bytes> parts, Compress compress = Compress::automatic);
 
-  // Queues a message: by reference on a server; a client copies it, for it has to mask each frame with a key of its own.
-  SendStatus send(const PreparedMessage& message);
+  // Queues a message: by reference on a server, compressed or not as PreparedMessage says; a client copies it, for it has
+  // to mask each frame with a key of its own.
+  SendStatus send(const PreparedMessage& message, Compress compress = Compress::automatic);
 
-  // Queues a kept payload as a message by reference.
-  SendStatus send(Opcode opcode, PayloadRef payload);
+  // Queues a kept payload as a message: by reference, unless it is compressed.
+  SendStatus send(Opcode opcode, PayloadRef payload, Compress compress = Compress::automatic);
 
   // Queues a piece of a message whose length is not known yet: the first with its opcode, all but the last with `last`
-  // false. In between only control frames may be sent (asserted).
-  SendStatus send_fragment(Opcode opcode, Bytes piece, bool last);
+  // false. In between only control frames may be sent (asserted). `compress` of the first decides for all, whatever their
+  // length; a compressed piece is only queued while there is room for an eighth more than it has.
+  SendStatus send_fragment(Opcode opcode, Bytes piece, bool last, Compress compress = Compress::automatic);
 
   // Queues a ping or an unsolicited pong; at most 125 bytes (asserted).
   SendStatus ping(Bytes payload = {});
@@ -190,8 +201,11 @@ class Connection final : public net::Stream {
   // where the peer has reset the connection or terminate() has closed the socket: who wants it there asks in on_open.
   Result<net::Address> remote_address() const;
 
-  // Whether permessage-deflate was agreed on.
+  // Whether permessage-deflate was agreed on, and then how.
   bool compresses() const { return deflate_.agreed(); }
+  std::optional<DeflateAgreement> deflate_agreement() const {
+    return compresses() ? std::optional(deflate_.agreement()) : std::nullopt;
+  }
 
   // Pooled memory that would come back if the connection were gone, in bytes: of what is queued and of what is not whole
   // yet, but not what others refer to as well. By this BudgetPolicy::shed_slowest ranks. Walks all that is queued.
@@ -202,6 +216,7 @@ class Connection final : public net::Stream {
 
  private:
   friend class Client;
+  friend class Handle;
   friend class Service;
   friend class Upgrade;
   friend class UpgradeTicket;
@@ -229,6 +244,7 @@ class Connection final : public net::Stream {
   SendStatus send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole = true);
   SendStatus send_deflated_fragment(Opcode opcode, Bytes piece, bool last);
   SendStatus send_control(Opcode opcode, Bytes payload);
+  SendStatus send_copied(const PreparedMessage& message, Compress compress);
   std::size_t most_bytes(std::size_t size, bool deflated) const;
   SendStatus admit(std::size_t size, bool whole = true);
   SendStatus refuse_to_queue(std::size_t size, bool whole);
@@ -257,13 +273,17 @@ class Connection final : public net::Stream {
   bool receive_compressed(const Decoded& piece, MutableBytes behind);
   bool inflate(Bytes& in);
   void keep_slices(Bytes piece, Bytes behind);
-  void inflate_next_turn();
+  bool is_slice_used_up() const;
+  void wait_for_slice();
+  static void ask_for_slices(net::Reactor& reactor, Compression& compression);
+  static void inflate_slices(net::Reactor& reactor, Compression& compression);
   void inflate_slice();
   void inflate_on();
   void leave_slices();
   bool is_deflated(Opcode opcode, std::size_t size, Compress compress = Compress::automatic) const {
     return deflate_.agreed() && is_worth_deflating(opcode, size, compress);
   }
+  bool may_become_longer(std::size_t size) const;
   bool is_worth_deflating(Opcode opcode, std::size_t size, Compress compress) const;
   bool queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fragment);
 

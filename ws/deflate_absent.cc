@@ -32,6 +32,7 @@ Inflater::~Inflater() = default;
 Inflated Inflater::next(Bytes&, bool, std::size_t) {
   std::abort();
 }
+void Inflater::use(const InflaterOptions&) {}
 void Inflater::release() {}
 void Inflater::reset() {}
 std::size_t Inflater::memory_bytes() const {

@@ -36,9 +36,16 @@ struct Inflater::State {
 };
 
 Inflater::Inflater(const InflaterOptions& options, BlockPool& blocks)
-    : options_(options), blocks_(&blocks), state_(std::make_unique<State>(blocks)) {
+    : blocks_(&blocks), state_(std::make_unique<State>(blocks)) {
   assert(options.window_bits >= min_window_bits && options.window_bits <= max_window_bits);
+  options_.window_bits = options.window_bits;
+  use(options);
+}
+
+void Inflater::use(const InflaterOptions& options) {
+  assert(idle() && !options_.takeover && options.window_bits == options_.window_bits);
   assert(options.slice_bytes > 0);
+  options_ = options;
   const auto most = std::uint64_t{BlockPool::max_block_bytes} / 2;  // what can be held at all, or counted
   if (!options_.streaming) options_.max_message_bytes = std::min(options_.max_message_bytes, most);
   options_.max_message_bytes = std::min(options_.max_message_bytes, ~std::uint64_t{0} - 1);
@@ -84,17 +91,29 @@ Inflated Inflater::next(Bytes& in, bool last, std::size_t most_bytes) {
   const bool begins = !in_message_;
   if (begins) begin();
   if (in.empty() && compressed_bytes_ == 0) return finish_call(0, last ? Step::done : Step::input_used);
+  const std::size_t most = std::min(options_.slice_bytes, most_bytes);
+  const std::size_t size = std::min(in.size(), std::max<std::size_t>(most / input_weight, 1));
+  Bytes now = in.first(size);
   const std::size_t from = filled_;
-  const std::size_t until = from + std::min(options_.slice_bytes, most_bytes);
+  const Step step = inflate_slice(now, last && size == in.size(), begins, from + most);
+  const std::size_t taken = size - now.size();
+  in = in.subspan(taken);
+  const bool goes_on = step == Step::input_used && !in.empty();
+  Inflated result = finish_call(from, goes_on ? Step::room_used : step);
+  result.cost = std::max(result.fresh.size(), input_weight * taken);
+  return result;
+}
+
+Inflater::Step Inflater::inflate_slice(Bytes& in, bool last, bool begins, std::size_t until) {
   const bool alone = begins && last && !options_.takeover && !options_.streaming;
-  if (alone && inflate_whole(in, until)) return finish_call(from, Step::done);
+  if (alone && inflate_whole(in, until)) return Step::done;
   Step step = Step::room_used;
   while (step == Step::room_used && check_size() == FrameError::none) {
-    const MutableBytes out = room(in.size(), until);
+    const MutableBytes out = room(least_whole_ratio * in.size(), until);
     if (out.empty()) break;
     step = inflate_into(out, in, last);
   }
-  return finish_call(from, step);
+  return step;
 }
 
 // What a call has come to; it began with `from` bytes in the block.
@@ -134,11 +153,19 @@ void Inflater::add_output(std::size_t size) {
   if (block_ != nullptr) block_->note_used(headroom_bytes + filled_);
 }
 
-// The message in one call of libdeflate. False and nothing changed where zlib has to do it.
+// The message in one call of libdeflate. False and nothing changed where zlib has to do it. That costs the time of both: so
+// then the next message gets more room, and if that was not enough, the next ones are not tried.
 bool Inflater::inflate_whole(Bytes& in, std::size_t until) {
+  constexpr std::uint8_t skipped = 15;
   std::size_t size = 0;
   if (!detail::WholeInflater::is_worth(in.size())) return false;
-  if (!state_->whole.inflate(in, room(in.size(), until), size)) return false;
+  if (whole_skips_ > 0) return whole_skips_--, false;
+  if (!state_->whole.inflate(in, room(whole_ratio_ * in.size(), until), size)) {
+    if (whole_ratio_ == most_whole_ratio) whole_skips_ = skipped;
+    whole_ratio_ = most_whole_ratio;
+    return false;
+  }
+  if (size <= least_whole_ratio * in.size()) whole_ratio_ = least_whole_ratio;
   compressed_bytes_ = in.size();
   add_output(size);
   in = {};
@@ -222,11 +249,11 @@ std::size_t Inflater::block_bytes() const {
 
 // Where to inflate to; empty when `filled_` has come to `until`, or a fragment is full. One byte beyond the limit
 // is room, too: it tells that there is more.
-MutableBytes Inflater::room(std::size_t in_bytes, std::size_t until) {
+MutableBytes Inflater::room(std::size_t guess, std::size_t until) {
   if (filled_ == until) return {};
   if (block_ == nullptr) {
-    const std::size_t guess = std::bit_ceil(std::min(8 * in_bytes, max_first_bytes));
-    const std::size_t first = options_.streaming ? fragment_bytes : std::max(guess, min_first_bytes);
+    const std::size_t some = std::bit_ceil(std::clamp(guess, min_first_bytes, max_first_bytes));
+    const std::size_t first = options_.streaming ? fragment_bytes : some;
     block_ = blocks_->allocate(block_for(first));
   } else if (filled_ == block_bytes()) {
     if (options_.streaming) return {};

@@ -17,7 +17,8 @@
 //     if (out.event != InflateEvent::fragment) break;  // `more`: keep `in` and come back in the next turn
 //   }
 //
-// Limits, for a compressed message may be a bomb: a call inflates at most slice_bytes; a message of more than
+// Limits, for a compressed message may be a bomb: a call inflates at most slice_bytes, and takes at most an eighth of
+// that from its input, for blocks that inflate to nothing take their time, too; a message of more than
 // max_message_bytes is an error as soon as its first byte too many comes out; the memory written to stays below
 // that limit and 64 KiB, window and all. A block that is full grows to four times its size, or to the full size, of
 // which the kernel makes resident what is written to (BlockPool::grow()).
@@ -82,6 +83,8 @@ struct Inflated {
   FrameError error = FrameError::none;
   // What this call inflated, to be validated if it is text. Not to be kept.
   Bytes fresh = {};
+  // What this call took, counted in inflated bytes: those, or input_weight for each byte of the input where that is more.
+  std::size_t cost = 0;
   // The message or fragment, in memory that a reference on `owner` keeps; else until the next call or release().
   // Before it `headroom` bytes for a frame's header.
   MutableBytes payload = {};
@@ -94,6 +97,9 @@ class Inflater {
  public:
   static constexpr std::size_t headroom_bytes = 16;         // before what is delivered
   static constexpr std::size_t fragment_bytes = 16 * 1024;  // streaming: the most that one has
+  // A compressed byte counts as much as so many inflated ones: it may be part of a block that has Huffman codes and nothing
+  // else, which takes zlib 100 ns for each byte.
+  static constexpr std::size_t input_weight = 8;
 
   Inflater(const InflaterOptions& options, BlockPool& blocks);
   Inflater(const Inflater&) = delete;
@@ -101,9 +107,11 @@ class Inflater {
   ~Inflater();
 
   const InflaterOptions& options() const { return options_; }
+  // Other options, while it is idle() and nothing is taken over; the window stays what it is (asserted).
+  void use(const InflaterOptions& options);
 
   // Inflates from the front of `in`, which is not changed but for being shortened, and no more than `most_bytes` where
-  // that is less than slice_bytes. `last` tells that the message ends with `in`. After `error` only reset() may be
+  // that is less than slice_bytes; of the input it takes no more than an eighth of that (input_weight). `last` tells that the message ends with `in`. After `error` only reset() may be
   // called. Errors: bad_deflate (1007), message_too_big and inflates_too_much (1009).
   Inflated next(Bytes& in, bool last, std::size_t most_bytes = ~std::size_t{0});
 
@@ -127,9 +135,11 @@ class Inflater {
   enum class Step : std::uint8_t { room_used, input_used, done, bad };
   static constexpr std::size_t joined_bytes =
       512;  // below it the input is copied, to have its ending behind it
+  static constexpr std::uint8_t least_whole_ratio = 8, most_whole_ratio = 64;
   struct State;
 
   void begin();
+  Step inflate_slice(Bytes& in, bool last, bool begins, std::size_t until);
   bool inflate_whole(Bytes& in, std::size_t until);
   Step inflate_into(MutableBytes out, Bytes& in, bool last);
   Bytes source(Bytes in, bool last, std::array<std::uint8_t, joined_bytes>& joined) const;
@@ -140,7 +150,7 @@ class Inflater {
   z_stream_s& prepare_stream();
   std::uint8_t* first_byte() const;
   std::size_t block_bytes() const;
-  MutableBytes room(std::size_t in_bytes, std::size_t until);
+  MutableBytes room(std::size_t guess, std::size_t until);
   std::size_t block_for(std::size_t bytes) const;
   void grow();
 
@@ -155,6 +165,10 @@ class Inflater {
   std::uint64_t inflated_bytes_ = 0;
   Block* block_ = nullptr;
   std::size_t filled_ = 0;  // bytes in block_ behind the headroom
+  // How much room libdeflate gets for each byte, and how many messages it is not asked about: where it has found too little
+  // room it has worked for nothing.
+  std::uint8_t whole_ratio_ = least_whole_ratio;
+  std::uint8_t whole_skips_ = 0;
   std::unique_ptr<State> state_;
 };
 

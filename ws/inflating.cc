@@ -26,7 +26,7 @@ bool Connection::receive_compressed(const Decoded& piece, MutableBytes behind) {
   if (phase_ != Phase::open) return true;
   Pending& own = pending();
   if (own.inflater == nullptr) {
-    own.inflater = &service_->compression_.take_inflater(id(), deflate_);
+    own.inflater = &service_->compression_.take_inflater(service_->compression_options_, id(), deflate_);
     own.utf8.reset();
   }
   own.opcode = piece.opcode;
@@ -34,19 +34,29 @@ bool Connection::receive_compressed(const Decoded& piece, MutableBytes behind) {
   Bytes in = piece.payload;
   const bool more = inflate(in);
   if (closed() || phase_ == Phase::closed) return false;
-  if (!more && (behind.empty() || own.inflated < service_->compression_.slice_bytes())) return true;
+  if (!more && (behind.empty() || !is_slice_used_up())) return true;
   keep_slices(piece.payload.last(in.size()), behind);
   return false;
+}
+
+// Whether this connection has had its part of the turn.
+bool Connection::is_slice_used_up() const {
+  const DeflateOptions& options = service_->options_.deflate;
+  const Compression& compression = service_->compression_;
+  return compression.in_slices_turn() ? compression.is_used_up(options)
+                                      : pending_->inflated >= compression.slice_bytes(options);
 }
 
 // Inflates until the slice is used up. Returns whether there is more to be inflated.
 bool Connection::inflate(Bytes& in) {
   Inflater& inflater = *pending_->inflater;
-  const std::size_t slice_bytes = service_->compression_.slice_bytes();
+  Compression& compression = service_->compression_;
   const bool text = pending_->opcode == Opcode::text && service_->options_.check_utf8;
   for (;;) {
-    const Inflated out = inflater.next(in, pending_->last_piece, slice_bytes);
-    pending_->inflated += out.fresh.size();
+    const std::size_t most = compression.slice_bytes(service_->options_.deflate);
+    const Inflated out = inflater.next(in, pending_->last_piece, most);
+    pending_->inflated += out.cost;
+    compression.use(out.cost);
     if (out.event == InflateEvent::error) {
       fail(out.error);
       return false;
@@ -68,10 +78,10 @@ bool Connection::inflate(Bytes& in) {
     show(shown);
     if (closed() || phase_ == Phase::closed) return false;  // the inflater was given back
     inflater.release();
-    if (!ended && pending_->inflated >= slice_bytes) return true;
+    if (!ended && is_slice_used_up()) return true;
     if (!ended) continue;
     service_->counters_.messages_received.add();
-    service_->compression_.give_inflater(*std::exchange(pending_->inflater, nullptr));
+    compression.give_inflater(*std::exchange(pending_->inflater, nullptr));
     return false;
   }
 }
@@ -89,15 +99,30 @@ void Connection::keep_slices(Bytes piece, Bytes behind) {
   own.parsed_bytes = 0;
   own.inflating = piece.size();
   own.in_slices = true;
-  service_->compression_.begin_slices();
   stop_reading();
-  inflate_next_turn();
+  wait_for_slice();
 }
 
-void Connection::inflate_next_turn() {
-  handle().run([](Connection* connection) {
-    if (connection != nullptr && connection->in_slices()) connection->inflate_slice();
-  });
+void Connection::wait_for_slice() {
+  if (service_->compression_.wait(id())) ask_for_slices(reactor(), service_->compression_);
+}
+
+void Connection::ask_for_slices(net::Reactor& reactor, Compression& compression) {
+  reactor.post([&reactor, &compression] { inflate_slices(reactor, compression); });
+}
+
+// A turn's share of all messages that are inflated in slices.
+void Connection::inflate_slices(net::Reactor& reactor, Compression& compression) {
+  compression.begin_slices_turn();
+  for (std::size_t left = compression.waiting(); left > 0; left--) {
+    auto* const connection = static_cast<Connection*>(reactor.find(compression.longest_waiting()));
+    const bool is_there = connection != nullptr && connection->in_slices();
+    if (is_there && compression.is_used_up(connection->service_->options_.deflate)) break;
+    compression.end_wait();
+    if (is_there) connection->inflate_slice();
+  }
+  compression.end_slices_turn();
+  if (compression.is_waiting()) ask_for_slices(reactor, compression);
 }
 
 // The next slice, and behind the last one the transport's end, if that came in the meantime.
@@ -121,7 +146,7 @@ void Connection::inflate_on() {
   if (closed() || phase_ == Phase::closed) return;
   own.parsed_bytes += own.inflating - in.size();
   own.inflating = in.size();
-  if (more) return inflate_next_turn();
+  if (more) return wait_for_slice();
   leave_slices();
 }
 
@@ -129,7 +154,6 @@ void Connection::inflate_on() {
 void Connection::leave_slices() {
   Pending& own = *pending_;
   own.in_slices = false;
-  service_->compression_.end_slices();
   Block* const input = std::exchange(own.input, nullptr);
   const std::size_t done = std::exchange(own.parsed_bytes, 0);
   const std::size_t size = std::exchange(own.input_bytes, 0) - done;
@@ -143,13 +167,19 @@ void Connection::leave_slices() {
 // ---- Sending ----
 
 bool Connection::is_worth_deflating(Opcode opcode, std::size_t size, Compress compress) const {
-  return compress == Compress::automatic && !is_control(opcode) &&
-         size >= service_->options_.deflate.min_bytes;
+  if (is_control(opcode) || compress == Compress::never) return false;
+  if (compress == Compress::automatic && size < service_->options_.deflate.min_bytes) return false;
+  return !deflate_.own_takeover() || may_become_longer(size);
+}
+
+// Whether so many bytes may be queued when they become as long as compressed ones can.
+bool Connection::may_become_longer(std::size_t size) const {
+  return frame_size(Deflater::bound(size), role() == Role::client) <= service_->options_.max_buffered_bytes;
 }
 
 // Queues a compressed frame. Returns false when the payload is better sent as it is.
 bool Connection::queue_deflated(Opcode opcode, Bytes payload, bool fin, bool fragment) {
-  Deflater& deflater = service_->compression_.deflater(id(), deflate_, fragment);
+  Deflater& deflater = service_->compression_.deflater(service_->options_.deflate, id(), deflate_, fragment);
   const bool masked = role() == Role::client;
   std::uint8_t* const body = reserve(max_header_bytes + Deflater::bound(payload.size())) + max_header_bytes;
   const std::size_t size = deflater.compress(payload, fin, {body, Deflater::bound(payload.size())});

@@ -176,7 +176,6 @@ void Connection::serve_upgrade() {
   }
   target->connections_++;
   service_->connections_--;
-  if (service_->connections_ == 0) service_->compression_.clear();
   if (proxied_ && target != service_) {
     target->proxied_addresses_.insert(service_->proxied_addresses_.extract(id().packed()));
   }
@@ -221,7 +220,7 @@ void Connection::accept(std::string_view key, std::string_view subprotocol, std:
 void Connection::agree_on_deflate(const DeflateNegotiation& negotiation) {
   if (negotiation.outcome != DeflateOutcome::agreed) return;
   deflate_ = DeflateState(negotiation.agreement);
-  service_->compression_.add(id(), negotiation.agreement);
+  service_->compression_.add();
   receive_little();  // the rest of a message that is inflated in slices is copied
 }
 

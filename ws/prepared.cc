@@ -28,7 +28,7 @@ PreparedMessage::PreparedMessage(Opcode opcode, Bytes payload) {
 
 PreparedMessage::PreparedMessage(Opcode opcode, Bytes payload, const DeflateOptions& deflate) {
   std::vector<std::uint8_t> compressed;
-  if (deflate_available() && !is_control(opcode)) {
+  if (deflate_available() && !is_control(opcode) && is_valid(deflate)) {
     BlockPool blocks(0);
     Deflater deflater({.window_bits = deflate.window_bits,
                        .level = deflate.level,

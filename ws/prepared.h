@@ -30,13 +30,17 @@ class PreparedMessage {
   PreparedMessage& operator=(PreparedMessage&&) = default;
 
   // The same, and compressed once for all connections that agreed on permessage-deflate without taking our context over
-  // and with a window of at least 2^window_bits bytes; the others get it as it is. Allocates more; without zlib, or where
-  // it becomes no shorter, nothing is compressed.
+  // and with a window of at least 2^window_bits bytes. One that takes it over compresses it by itself, as any message;
+  // the others, and all clients but for their own options, get it as it is. Allocates more; without zlib, with options out of
+  // range, or where it becomes no shorter, nothing is compressed here.
   PreparedMessage(Opcode opcode, Bytes payload, const DeflateOptions& deflate);
 
-  // The compressed frame, empty if there is none, and the window that it needs.
+  // The compressed frame, empty if there is none, and the window that it needs; 0: it was not asked for.
   Bytes compressed_frame() const { return compressed_; }
   std::uint8_t window_bits() const { return window_bits_; }
+
+  Opcode opcode() const { return static_cast<Opcode>(frame_[0] & 0x0F); }
+  Bytes payload() const { return frame_.subspan(header_size(frame_[1])); }
 
   // The whole frame; lives as long as this or any copy.
   Bytes frame() const { return frame_; }

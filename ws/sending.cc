@@ -100,13 +100,13 @@ bool Connection::queue_in_place(Opcode opcode, Bytes payload, bool fin) {
   return true;
 }
 
-SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
+SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts, Compress compress) {
   if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
   std::size_t length = 0;
   for (const Bytes part : parts) length += part.size();
   const bool masked = service_->role() == Role::client;
-  const bool deflated = is_deflated(opcode, length);
+  const bool deflated = is_deflated(opcode, length, compress);
   const SendStatus status = admit(most_bytes(length, deflated));
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
@@ -130,21 +130,22 @@ SendStatus Connection::send(Opcode opcode, std::span<const Bytes> parts) {
   return status;
 }
 
-SendStatus Connection::send(const PreparedMessage& message) {
-  const bool compressed = deflate_.agreed() && !deflate_.own_takeover() && service_->role() == Role::server &&
-                          !message.compressed_frame().empty() &&
-                          message.window_bits() <= deflate_.own_window_bits();
-  const Bytes frame = compressed ? message.compressed_frame() : message.frame();
-  if (service_->role() == Role::client) {
-    FrameHeader header;
-    const std::size_t size = parse_header(frame, header);
-    if (is_control(header.opcode)) return send_control(header.opcode, frame.subspan(size));
-    return send_frame(header.opcode, frame.subspan(size), true, Compress::automatic);
-  }
+// A client masks, and what is taken over has to pass the connection's own deflater: both make a frame of their own. So does
+// no other, for whom compressing it once is enough.
+SendStatus Connection::send(const PreparedMessage& message, Compress compress) {
+  const Opcode opcode = message.opcode();
+  if (is_control(opcode)) return send_control(opcode, message.payload());
+  const bool client = service_->role() == Role::client;
+  const bool for_all = message.window_bits() != 0;
+  const bool deflated = for_all && is_deflated(opcode, message.payload().size(), compress);
+  if (client || (deflated && deflate_.own_takeover()))
+    return send_frame(opcode, message.payload(), true, compress);
   if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
-  const auto opcode = static_cast<Opcode>(frame[0] & 0x0F);
-  if (is_control(opcode)) return send_control(opcode, frame.subspan(2));
+  const bool fits = deflate_.agreed() && !deflate_.own_takeover() && compress != Compress::never &&
+                    !message.compressed_frame().empty() &&
+                    message.window_bits() <= deflate_.own_window_bits();
+  const Bytes frame = fits ? message.compressed_frame() : message.frame();
   const SendStatus status = admit(frame.size());
   if (status != SendStatus::queued) return status;
   service_->counters_.messages_sent.add();
@@ -157,10 +158,17 @@ SendStatus Connection::send(const PreparedMessage& message) {
   return status;
 }
 
-SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
+// What Handle::send() has copied: where it is not compressed, it is sent by reference.
+SendStatus Connection::send_copied(const PreparedMessage& message, Compress compress) {
+  const Bytes payload = message.payload();
+  if (!is_deflated(message.opcode(), payload.size(), compress)) return send(message, Compress::never);
+  return send_frame(message.opcode(), payload, true, compress);
+}
+
+SendStatus Connection::send(Opcode opcode, PayloadRef payload, Compress compress) {
   const std::size_t size = payload.bytes().size();
-  if (service_->role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size)) {
-    return send(opcode, payload.bytes());
+  if (service_->role() == Role::client || size < copy_below_bytes || is_deflated(opcode, size, compress)) {
+    return send(opcode, payload.bytes(), compress);
   }
   if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_);
@@ -176,14 +184,16 @@ SendStatus Connection::send(Opcode opcode, PayloadRef payload) {
   return status;
 }
 
-SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last) {
+SendStatus Connection::send_fragment(Opcode opcode, Bytes piece, bool last, Compress compress) {
+  const bool deflated =
+      fragmenting_ ? deflate_.in_fragments
+                   : deflate_.agreed() && compress != Compress::never && may_become_longer(piece.size());
   if (fragmenting_) opcode = Opcode::continuation;
-  const bool compress = fragmenting_ ? deflate_.in_fragments : deflate_.agreed();
-  const SendStatus status = compress ? send_deflated_fragment(opcode, piece, last)
+  const SendStatus status = deflated ? send_deflated_fragment(opcode, piece, last)
                                      : send_frame(opcode, piece, last, Compress::never, false);
   if (status != SendStatus::queued) return status;
   fragmenting_ = !last;
-  deflate_.in_fragments = compress && !last;
+  deflate_.in_fragments = deflated && !last;
   return status;
 }
 

@@ -31,8 +31,10 @@ ServiceOptions bounded(ServiceOptions options) {
   return options;
 }
 
+// Incompressible bytes become longer: what a message inflates to is the inflater's to limit.
 DecoderOptions with_compression(DecoderOptions options) {
   options.allowed_rsv = DecoderOptions::compressed_rsv;
+  options.max_compressed_bytes = Deflater::bound(options.max_message_bytes);
   return options;
 }
 
@@ -57,8 +59,8 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       options_(bounded(std::move(options))),
       decoder_options_(decoder_options(options_, role, table)),
       deflate_decoder_options_(with_compression(decoder_options_)),
-      compression_(options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming,
-                   reactor.blocks()),
+      compression_options_{options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming},
+      compression_(Compression::of(reactor)),
       constant_fields_(constant_fields(options_)),
       has_own_date_(has_date(options_.response_fields)),
       subprotocols_(options_.subprotocols.begin(), options_.subprotocols.end()),
@@ -66,6 +68,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       decoder_(decoder_options_, reactor.blocks()),
       deflate_decoder_(deflate_decoder_options_, reactor.blocks()) {
   assert(options_.rate_window_ms > 0);
+  if (check_options()) options_.deflate.enabled = false;
   const MemoryBudget* budget = reactor_.budget();
   if (budget != nullptr && budget->policy() != BudgetPolicy::stop_accepting) {
     relief_ = reactor_.add_relief({.weigh = [](void* self) { return static_cast<Service*>(self)->weigh(); },
@@ -86,7 +89,12 @@ Service::~Service() {
   }
 }
 
+Error Service::check_options() const {
+  return is_valid(options_.deflate) ? Error{} : Error{Errc::invalid_argument, "deflate"};
+}
+
 Error Service::listen(Fd fd) {
+  if (const Error error = check_options()) return error;
   set_options(fd.get());  // accepted sockets inherit them
   auto* listener = reactor_.add<net::Listener>(std::move(fd), &Service::accepted, this);
   if (listener == nullptr) return reactor_.last_error();
@@ -136,7 +144,7 @@ void Service::accept_waiting() {
 }
 
 void Service::add_route(std::string_view pattern, Service& service) {
-  assert(&service.reactor_ == &reactor_ && service.connections_ == 0);
+  assert(&service.reactor_ == &reactor_ && service.connections_ == 0 && !service.check_options());
   assert(service.root_ == &service || service.root_ == this);
   service.root_ = this;
   [[maybe_unused]] const std::size_t number = route_table_.add(pattern);
@@ -163,6 +171,8 @@ Connection* Service::adopt_upgraded(Fd fd, Bytes received, void* user_data) {
 }
 
 Connection* Service::add(Fd fd, Bytes received, void* user_data, bool upgraded) {
+  last_error_ = check_options();
+  if (last_error_) return nullptr;
   if (upgraded && options_.tls != nullptr) {  // whoever sent the 101 holds the keys
     last_error_ = {Errc::not_supported, "adopt_upgraded"};
     return nullptr;
@@ -289,6 +299,8 @@ UpgradeRequest request_of(const DialOptions& options, const WebSocketKey& key,
 }  // namespace
 
 bool Service::check(const DialOptions& options) {
+  last_error_ = check_options();
+  if (last_error_) return false;
   const std::array<std::uint8_t, 16> any{};
   const bool writable = is_writable(request_of(options, make_key(any), subprotocols_, {}));
   last_error_ = writable ? Error{} : Error{Errc::invalid_argument, "dial"};
@@ -354,7 +366,6 @@ void Service::give_pending(Pending& pending) {
   if (pending.inflater != nullptr) {
     pending.home->compression_.give_inflater(*std::exchange(pending.inflater, nullptr));
   }
-  if (pending.in_slices) pending.home->compression_.end_slices();
   pending.in_slices = pending.ended = pending.clock_runs = false;
   pending.inflated = 0;
   pending.deflate = {};

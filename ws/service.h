@@ -283,13 +283,17 @@ class Service {
   Service& operator=(const Service&) = delete;
   ~Service();
 
+  // What is wrong with the options, if anything: then the service neither listens nor adopts nor dials.
+  Error check_options() const;
+
   // ---- Server ----
 
   // Serves every connection accepted on this listening socket.
   Error listen(Fd fd);
 
-  // Serves a path with another service of the same reactor, which must outlive this one, has no connections yet and is
-  // no other's: exact, ":param" and "*" as in RouteTable. Once there is a route, other paths are this service's
+  // Serves a path with another service of the same reactor, which must outlive this one, has options that are right and no
+  // connections yet, and is no other's (asserted): exact, ":param" and "*" as in RouteTable. Once there is a route, other
+  // paths are this service's
   // own if its handler has on_open, on_message or on_fragment, and else get 404.
   void add_route(std::string_view pattern, Service& service);
 
@@ -377,7 +381,8 @@ class Service {
   ServiceOptions options_;
   DecoderOptions decoder_options_;
   DecoderOptions deflate_decoder_options_;  // of connections that agreed on compression
-  Compression compression_;
+  CompressionOptions compression_options_;
+  Compression& compression_;  // of the reactor
   ConstantFields constant_fields_;
   DateField date_;
   bool has_own_date_;  // in constant_fields_

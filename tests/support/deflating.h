@@ -113,6 +113,13 @@ inline std::string json_text(std::size_t size, std::uint64_t seed = 1) {
   return text;
 }
 
+// Blocks that inflate to nothing: each has Huffman codes and the end of the block. Ended by the 0 of an empty stored one.
+inline std::string empty_blocks(std::size_t bytes) {
+  std::string wire;
+  while (wire.size() < bytes) wire += std::string("\x02\x08\x20\x80\x00", 5);  // four of 10 bits
+  return wire + std::string(1, '\0');
+}
+
 // One message compressed in the pieces that `cuts` make.
 inline std::string compress(Deflater& deflater, std::string_view text,
                             std::initializer_list<std::size_t> cuts = {}) {

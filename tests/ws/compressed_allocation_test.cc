@@ -98,13 +98,16 @@ TEST_CASE("an idle connection with shared contexts holds nothing that one withou
     for (const bool deflate : {false, true}) {
       World world(kind);
       EchoBothWays& handler = world.serve<EchoBothWays>({.deflate = {.enabled = true}});
-      const std::string wire = deflate ? wire_of(json_text(1024), Opcode::text, false)
-                                       : client_frame(Opcode::text, json_text(1024));
+      // Echoed in fragments, too.
+      const std::string json = json_text(1024);
+      const std::string wire = deflate
+                                   ? wire_of(json, Opcode::text, false) + wire_of(json, Opcode::binary, true)
+                                   : client_frame(Opcode::text, json) + client_frame(Opcode::binary, json);
       const auto echo = [&] {
         Client& client = world.open("/", deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n"
                                                  : "Sec-WebSocket-Extensions: permessage-unknown\r\n");
         client.write(wire);
-        const std::size_t wanted = handler.messages + 1;
+        const std::size_t wanted = handler.messages + 2;
         REQUIRE(world.until([&] { return handler.messages == wanted; }));
         world.settle();
       };

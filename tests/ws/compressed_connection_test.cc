@@ -142,13 +142,13 @@ struct Streaming {
 
 // Runs `test(Deflating&, Connection&, Echo&)` for an echo in both roles in every world.
 template <class Test>
-void in_both_roles(const DeflateOptions& options, Test&& test) {
+void in_both_roles(const ServiceOptions& options, Test&& test) {
   in_every_world([&](World& world) {
-    const bool takeover = options.deflater == DeflateContext::dedicated;
+    const bool takeover = options.deflate.deflater == DeflateContext::dedicated;
     for (const Role role : {Role::server, Role::client}) {
       CAPTURE(static_cast<int>(role));
       Echo& handler = world.make_handler<Echo>();
-      Service& service = world.service(handler, with(options), role);
+      Service& service = world.service(handler, options, role);
       Client* end = nullptr;
       if (role == Role::server) {
         auto [fd, client] = world.pair();
@@ -173,6 +173,10 @@ void in_both_roles(const DeflateOptions& options, Test&& test) {
     CHECK(world.is_empty());
   });
 }
+template <class Test>
+void in_both_roles(const DeflateOptions& options, Test&& test) {
+  in_both_roles(with(options), test);
+}
 
 }  // namespace
 
@@ -183,21 +187,23 @@ TEST_CASE("a server answers the offers on the wire by its options") {
     DeflateOptions options;
     const char* offers;
     const char* answer;  // empty: nothing is agreed on
+    std::optional<DeflateAgreement> agreed = {};
   };
   const DeflateOptions small{.enabled = true, .window_bits = 9, .peer_window_bits = 10};
   const Row rows[] = {
       {{}, "permessage-deflate", ""},
       {shared, "permessage-deflate",
-       "permessage-deflate; server_no_context_takeover; client_no_context_takeover"},
-      {dedicated, "permessage-deflate", "permessage-deflate"},
+       "permessage-deflate; server_no_context_takeover; client_no_context_takeover", DeflateAgreement{}},
+      {dedicated, "permessage-deflate", "permessage-deflate", DeflateAgreement{true, true, 15, 15}},
       {dedicated, "permessage-deflate; server_max_window_bits=9",
-       "permessage-deflate; server_max_window_bits=9"},
+       "permessage-deflate; server_max_window_bits=9", DeflateAgreement{true, true, 9, 15}},
       {dedicated, "x; y=1, permessage-deflate; nonsense, permessage-deflate; server_no_context_takeover",
-       "permessage-deflate; server_no_context_takeover"},
+       "permessage-deflate; server_no_context_takeover", DeflateAgreement{false, true, 15, 15}},
       {small, "permessage-deflate", ""},
       {small, "permessage-deflate; client_max_window_bits",
        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
-       "server_max_window_bits=9; client_max_window_bits=10"},
+       "server_max_window_bits=9; client_max_window_bits=10",
+       DeflateAgreement{false, false, 9, 10}},
       {shared, "permessage-deflate; server_max_window_bits=7", ""},
   };
   in_every_world([&](World& world) {
@@ -215,6 +221,7 @@ TEST_CASE("a server answers the offers on the wire by its options") {
           (row.answer[0] == '\0' ? answer.head.find("Extensions") == std::string::npos : answer.has(wanted)));
       REQUIRE(world.until([&] { return handler.opened == 1; }));
       CHECK(handler.last.get()->compresses() == (row.answer[0] != '\0'));
+      CHECK(handler.last.get()->deflate_agreement() == row.agreed);
       client->close();
       REQUIRE(world.until([&] { return service.connections() == 0; }));
     }
@@ -428,6 +435,74 @@ TEST_CASE("Compress::never, short messages and payloads in parts go as they are 
   }
 }
 
+TEST_CASE("each way to send compresses or not as it is told to") {
+  for (const DeflateOptions& options : {shared, dedicated}) {
+    in_both_roles(options, [](Deflating& peer, Connection& connection, Echo&) {
+      const std::string large = json_text(4000), small = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+      for (const std::string& payload : {large, small}) {
+        const Bytes bytes = to_bytes(payload);
+        const Bytes parts[] = {bytes.first(10), bytes.subspan(10)};
+        for (const Compress compress : {Compress::automatic, Compress::never, Compress::always}) {
+          CAPTURE(payload.size());
+          CAPTURE(static_cast<int>(compress));
+          const auto came = [&](bool compressed) {
+            const Came message = peer.message();
+            CHECK(message.payload == payload);
+            CHECK(message.compressed == compressed);
+          };
+          const bool wanted =
+              compress == Compress::always || (compress == Compress::automatic && payload == large);
+          CHECK(connection.send(Opcode::text, bytes, compress) == SendStatus::queued);
+          came(wanted);
+          CHECK(connection.send_text(payload, compress) == SendStatus::queued);
+          came(wanted);
+          CHECK(connection.send(Opcode::text, parts, compress) == SendStatus::queued);
+          came(wanted);
+          CHECK(connection.send(Opcode::text, connection.keep(bytes), compress) == SendStatus::queued);
+          came(wanted);
+          connection.handle().send(Opcode::text, bytes, nullptr, compress);
+          came(wanted);
+          CHECK(connection.send_fragment(Opcode::text, parts[0], false, compress) == SendStatus::queued);
+          CHECK(connection.send_fragment(Opcode::text, parts[1], true) == SendStatus::queued);
+          came(compress != Compress::never);
+          const PreparedMessage plain(Opcode::text, bytes), prepared(Opcode::text, bytes, shared);
+          const bool client = connection.role() == Role::client;
+          CHECK(connection.send(plain, compress) == SendStatus::queued);
+          came(client && wanted);
+          const bool takes = client || peer.keep_in ? wanted : compress != Compress::never;
+          CHECK(connection.send(prepared, compress) == SendStatus::queued);
+          came(takes);
+          connection.handle().send(prepared, nullptr, compress);
+          came(takes);
+        }
+      }
+    });
+  }
+}
+
+TEST_CASE("with takeover a message that fits, but might not when compressed, goes as it is") {
+  ServiceOptions options = with(dedicated);
+  options.max_buffered_bytes = 64 * 1024;
+  in_both_roles(options, [](Deflating& peer, Connection& connection, Echo&) {
+    const std::string noise = random_bytes(60'000);
+    const Bytes bytes = to_bytes(noise);
+    for (int i = 0; i < 3; i++) {
+      REQUIRE(connection.send(Opcode::binary, bytes) == SendStatus::queued);
+      Came came = peer.message();
+      CHECK(came.payload == noise);
+      CHECK(!came.compressed);
+      REQUIRE(connection.send_fragment(Opcode::binary, bytes, true) == SendStatus::queued);
+      came = peer.message();
+      CHECK(came.payload == noise);
+      CHECK(!came.compressed);
+      REQUIRE(connection.send(Opcode::binary, bytes.first(50'000)) == SendStatus::queued);
+      came = peer.message();
+      CHECK(came.payload == noise.substr(0, 50'000));
+      CHECK(came.compressed);
+    }
+  });
+}
+
 TEST_CASE("an inflated message is echoed in place when it is not compressed, and may be kept") {
   in_both_roles(shared, [](Deflating& peer, Connection&, Echo& handler) {
     const std::string payload = json_text(30'000);
@@ -517,7 +592,8 @@ TEST_CASE("server_max_window_bits keeps what is sent within that window") {
   });
 }
 
-TEST_CASE("a prepared message is compressed once for all who can take it, and plain for the others") {
+TEST_CASE(
+    "a prepared message is compressed once for all who can take it, by those with takeover, and else plain") {
   in_every_world([](World& world) {
     const std::string payload = json_text(4000);
     Recorder& alone = world.make_handler<Recorder>();
@@ -537,16 +613,20 @@ TEST_CASE("a prepared message is compressed once for all who can take it, and pl
     const PreparedMessage message(Opcode::text, to_bytes(payload), shared);
     CHECK(!message.compressed_frame().empty());
     for (const Handle& handle : handles) CHECK(handle.get()->send(message) == SendStatus::queued);
+    Deflating taking(*ends[4], true, true);
     for (std::size_t i = 0; i < 5; i++) {
       CAPTURE(i);
-      Deflating peer(*ends[i], true, true);
+      Deflating fresh(*ends[i], true, true);
+      Deflating& peer = i == 4 ? taking : fresh;
       const Came came = peer.message();
       CHECK(came.payload == payload);
-      CHECK(came.compressed == (i < 2));
+      CHECK(came.compressed == (i < 2 || i == 4));
     }
-    // A context that is taken over knows nothing of what was sent without it.
-    CHECK(handles[4].get()->send_text(payload) == SendStatus::queued);
-    CHECK(Deflating(*ends[4], true, true).message().payload == payload);
+    // It is part of what later messages refer to.
+    CHECK(handles[4].get()->send(message) == SendStatus::queued);
+    const Came again = taking.message();
+    CHECK(again.payload == payload);
+    CHECK(again.wire.size() < 200);
     const PreparedMessage narrow(Opcode::text, to_bytes(payload), {.enabled = true, .window_bits = 9});
     CHECK(handles[2].get()->send(narrow) == SendStatus::queued);
     const Came came = Deflating(*ends[2], true, true, 9).message();
@@ -608,6 +688,36 @@ namespace {
 
 constexpr std::size_t slice = 1024;
 constexpr DeflateOptions in_slices{.enabled = true, .slice_bytes = slice};
+
+// Without faults, which cost turns.
+std::vector<Kind> few_kinds() {
+  std::vector<Kind> kinds = real_kinds();
+  kinds.push_back({"simulated", net::BackendKind::simulated});
+  return kinds;
+}
+
+// Runs `test(World&, std::vector<Client*>&, Echo&)` with so many connections of an echo.
+template <class Test>
+void in_both_roles_of_few(const ServiceOptions& options, std::size_t connections, Test&& test) {
+  for (const Role role : {Role::server, Role::client}) {
+    CAPTURE(static_cast<int>(role));
+    in_every_world(
+        [&](World& world) {
+          Echo& handler = world.make_handler<Echo>();
+          Service& service = world.service(handler, options, role);
+          if (role == Role::server) world.listen(service);
+          std::vector<Client*> ends;
+          for (std::size_t i = 0; i < connections; i++) {
+            const char* const answer =
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+            ends.push_back(role == Role::server ? &agree(world) : Dialled(world, service, answer).server);
+          }
+          REQUIRE(world.until([&] { return handler.opened == static_cast<int>(connections); }));
+          test(world, ends, handler);
+        },
+        few_kinds());
+  }
+}
 
 }  // namespace
 
@@ -672,7 +782,59 @@ TEST_CASE("other connections are served between the slices of one, and between m
           CHECK(served.size() >= turns / 20);
           if (many) CHECK(most <= 3 * slice);
         },
-        {{"epoll", net::BackendKind::epoll}, {"simulated", net::BackendKind::simulated}});
+        few_kinds());
+  }
+}
+
+TEST_CASE("many bombs take no more of a turn than one, on whatever routes they come") {
+  constexpr std::size_t slice_bytes = 64 * 1024, share = slice_bytes / 4, bombs = 12;
+  in_every_world(
+      [&](World& world) {
+        std::size_t inflated = 0;
+        std::vector<Streaming*> handlers;
+        Service* routes[2] = {};
+        for (Service*& route : routes) {
+          Streaming& handler = world.make_handler<Streaming>();
+          handlers.push_back(&handler);
+          route = &world.service(handler, with(shared));
+        }
+        routes[0]->add_route("/other", *routes[1]);
+        routes[0]->add_route("/", *routes[0]);
+        world.listen(*routes[0]);
+        std::vector<Client*> clients;
+        for (std::size_t i = 0; i < bombs; i++)
+          clients.push_back(&agree(world, offer_field, i % 2 == 0 ? "/" : "/other"));
+        const std::string payload(20 * slice_bytes, 'x');
+        for (Client* client : clients) Deflating(*client).send(Opcode::binary, payload);
+        const auto sum = [&] { return handlers[0]->payload.size() + handlers[1]->payload.size(); };
+        REQUIRE(world.until([&] { return sum() >= bombs * slice_bytes; }));  // each has had its first slice
+        std::size_t most = 0;
+        REQUIRE(world.until([&] {
+          most = std::max(most, sum() - std::exchange(inflated, sum()));
+          if (inflated == most) most = 0;  // the first time
+          return handlers[0]->ended + handlers[1]->ended == bombs;
+        }));
+        CHECK(most <= share + 2 * 2048);
+        CHECK(most >= share / 2);
+      },
+      few_kinds());
+}
+
+TEST_CASE("blocks that inflate to nothing are charged for the time that they take") {
+  for (const std::size_t bombs : {1u, 8u}) {
+    in_both_roles_of_few(with(shared), bombs, [&](World& world, std::vector<Client*>& ends, Echo& handler) {
+      const std::string wire = empty_blocks(60'000);
+      for (Client* end : ends) end->send(Opcode::binary, wire, {.rsv = rsv1});
+      std::size_t turns = 0;
+      while (handler.messages.size() < bombs && turns < 100'000) {
+        world.turn(0);
+        turns++;
+      }
+      CHECK(handler.messages == std::vector<Recorder::Message>(bombs, {Opcode::binary, ""}));
+      // An eighth of a slice of 64 KiB at most for one of which a piece comes in each turn, and of a quarter of a slice for
+      // all that wait.
+      CHECK(turns >= (bombs == 1 ? 60'000 / (8 * 1024) : bombs * (60'000 - 8 * 1024) / (2 * 1024 + 300)));
+    });
   }
 }
 
@@ -861,6 +1023,10 @@ TEST_CASE("what breaks the rules fails the connection with the right code") {
     Deflating fine(agree(world));
     fine.send(Opcode::text, random_letters(120'000));
     CHECK(fine.message().payload.size() == 120'000);
+    fails(1009,
+          [](Client& client, Deflating&) {  // blocks of nothing, longer than any message within the limit
+            client.send(Opcode::binary, empty_blocks(140'000), {.rsv = rsv1});
+          });
 
     Client& plain = world.open();
     plain.send(Opcode::text, RawDeflater(15).message("hello"), {.rsv = rsv1});
@@ -883,6 +1049,46 @@ TEST_CASE(
       CHECK(handler.messages.size() == (size <= limit ? 1 : 0));
       if (size > limit) CHECK(client.is_closed_with(close_payload(1009)));
     });
+  }
+}
+
+TEST_CASE("max_message_bytes is that of the message, also where compressing makes it longer") {
+  for (const DeflateOptions& deflate : {shared, dedicated}) {
+    for (const std::size_t limit : {1000u, 100'000u}) {
+      ServiceOptions options = with(deflate);
+      options.max_message_bytes = limit;
+      for (const bool fits : {true, false}) {
+        in_both_roles(options, [&](Deflating& peer, Connection&, Echo&) {
+          const std::string noise = random_bytes(fits ? limit : limit + 1, 7);
+          const auto answered = [&] {
+            if (fits) CHECK(peer.message().payload == noise);
+            if (!fits) CHECK(peer.end.frame().payload == close_payload(1009));
+          };
+          peer.end.send(Opcode::binary, noise.substr(0, limit));  // plain: the limit is the same
+          CHECK(peer.message().payload == noise.substr(0, limit));
+          peer.send(Opcode::binary, noise);
+          answered();
+          if (!fits) return;
+          const std::string other = random_bytes(limit, 8);
+          const std::string wire = peer.compressed(other);
+          CHECK(wire.size() > limit);
+          for (std::size_t at = 0; at < wire.size(); at += wire.size() / 3) {
+            peer.end.send(at == 0 ? Opcode::binary : Opcode::continuation, wire.substr(at, wire.size() / 3),
+                          {.fin = at + wire.size() / 3 >= wire.size(), .rsv = at == 0 ? rsv1 : 0});
+          }
+          CHECK(peer.message().payload == other);
+          // Flushed behind each byte, for which zlib takes 7.
+          if (!peer.keep_out) peer.out.reset();
+          for (std::size_t at = 0; at < 1000; at++) {
+            const std::string_view piece = std::string_view(other).substr(at, 1);
+            const std::string part = at < 999 ? peer.out.run(piece, Z_SYNC_FLUSH) : peer.out.message(piece);
+            peer.end.send(at == 0 ? Opcode::binary : Opcode::continuation, part,
+                          {.fin = at == 999, .rsv = at == 0 ? rsv1 : 0});
+          }
+          CHECK(peer.message().payload == other.substr(0, 1000));
+        });
+      }
+    }
   }
 }
 
