@@ -1,5 +1,6 @@
 // libFuzzer target: what the inflater makes of any bytes is what zlib makes of them, however they are cut, whole
-// and streaming, with slices and a limit; and what a deflater makes of them comes back.
+// and streaming, with slices, a limit and a ratio, one message and many with takeover; and what a deflater makes of them
+// comes back. fuzz/seeds makes a corpus to begin with; messages that matter need -max_len=32768.
 #include <zlib.h>
 #include <algorithm>
 #include <cstdlib>
@@ -28,39 +29,48 @@ struct Result {
   bool operator==(const Result&) const = default;
 };
 
-// zlib's own functions, one call after another, with the ending behind the message.
-Result by_zlib(Bytes message) {
-  Result result;
-  if (message.empty()) return result;
-  std::vector<std::uint8_t> all(message.begin(), message.end());
-  all.insert(all.end(), {0x00, 0x00, 0xff, 0xff});
-  z_stream stream{};
-  require(inflateInit2(&stream, -15) == Z_OK);
-  stream.next_in = all.data();
-  stream.avail_in = static_cast<uInt>(all.size());
-  result.text.resize(limit + 1);
-  stream.next_out = reinterpret_cast<Bytef*>(result.text.data());
-  stream.avail_out = static_cast<uInt>(result.text.size());
-  bool clean = false;
-  for (;;) {
-    const int code = inflate(&stream, Z_SYNC_FLUSH);
-    clean = code == Z_STREAM_END || (stream.data_type & 128) != 0;
-    if (code == Z_STREAM_END && stream.avail_in != 0 && stream.avail_out != 0) {
-      inflateResetKeep(&stream);
-      continue;
+// zlib's own functions, one call after another, with the ending behind each message.
+class Zlib {
+ public:
+  Zlib() { require(inflateInit2(&stream_, -15) == Z_OK); }
+  Zlib(const Zlib&) = delete;
+  Zlib& operator=(const Zlib&) = delete;
+  ~Zlib() { inflateEnd(&stream_); }
+
+  Result inflate(Bytes message) {
+    Result result;
+    if (message.empty()) return result;
+    std::vector<std::uint8_t> all(message.begin(), message.end());
+    all.insert(all.end(), {0x00, 0x00, 0xff, 0xff});
+    stream_.next_in = all.data();
+    stream_.avail_in = static_cast<uInt>(all.size());
+    result.text.resize(limit + 1);
+    stream_.next_out = reinterpret_cast<Bytef*>(result.text.data());
+    stream_.avail_out = static_cast<uInt>(result.text.size());
+    const bool clean = run();
+    result.text.resize(limit + 1 - stream_.avail_out);
+    if (stream_.avail_out == 0) {
+      result.error = FrameError::message_too_big;
+    } else if (!clean) {
+      result.error = FrameError::bad_deflate;
     }
-    if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR) clean = false;
-    break;
+    return result;
   }
-  result.text.resize(limit + 1 - stream.avail_out);
-  if (stream.avail_out == 0) {
-    result.error = FrameError::message_too_big;
-  } else if (!clean) {
-    result.error = FrameError::bad_deflate;
+
+ private:
+  // Whether the input ends where a block ends.
+  bool run() {
+    for (;;) {
+      const int code = ::inflate(&stream_, Z_SYNC_FLUSH);
+      if (code == Z_STREAM_END) inflateResetKeep(&stream_);
+      if (code == Z_STREAM_END && stream_.avail_in != 0 && stream_.avail_out != 0) continue;
+      if (code == Z_STREAM_END) return true;
+      return (code == Z_OK || code == Z_BUF_ERROR) && (stream_.data_type & 128) != 0;
+    }
   }
-  inflateEnd(&stream);
-  return result;
-}
+
+  z_stream stream_{};
+};
 
 Result by_inflater(Inflater& inflater, Bytes message, std::size_t piece) {
   Result result;
@@ -93,7 +103,7 @@ Result by_inflater(Inflater& inflater, Bytes message, std::size_t piece) {
 }
 
 void try_inflating(Bytes message, std::size_t piece, std::size_t slice) {
-  const Result wanted = by_zlib(message);
+  const Result wanted = Zlib().inflate(message);
   for (const bool streaming : {false, true}) {
     for (const std::size_t size : {piece, message.size() + 1}) {
       BlockPool blocks(1 << 20);
@@ -110,6 +120,40 @@ void try_inflating(Bytes message, std::size_t piece, std::size_t slice) {
       const std::uint8_t hello[] = {0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00};
       require(by_inflater(inflater, hello, 3) == Result{"Hello", FrameError::none});
     }
+  }
+}
+
+// The messages that the first bytes cut it into, on one connection: with a full window as one stream of zlib's; with a smaller
+// one, references further back may be refused.
+void try_takeover(Bytes messages, std::size_t piece, std::uint8_t choice) {
+  BlockPool blocks(1 << 20);
+  const auto bits = static_cast<std::uint8_t>(choice % 2 == 0 ? 15 : 8 + choice / 2 % 8);
+  Inflater inflater(
+      {.window_bits = bits, .takeover = true, .streaming = (choice & 16) != 0, .max_message_bytes = limit},
+      blocks);
+  Zlib zlib;
+  while (messages.size() >= 2) {
+    const std::size_t size = std::min(std::size_t{messages[0]} << 8 | messages[1], messages.size() - 2);
+    const Bytes message = messages.subspan(2, size);
+    messages = messages.subspan(2 + size);
+    const Result wanted = zlib.inflate(message), got = by_inflater(inflater, message, piece);
+    const bool too_far = bits < 15 && got.error == FrameError::bad_deflate;
+    require(too_far || got.error == wanted.error);
+    if (got.error != FrameError::none) return;
+    require(got.text == wanted.text);
+  }
+}
+
+void try_ratio(Bytes message, std::size_t piece, std::uint32_t ratio) {
+  constexpr std::size_t from = 64 * 1024;
+  const Result wanted = Zlib().inflate(message);
+  BlockPool blocks(1 << 20);
+  Inflater inflater({.max_message_bytes = limit, .max_ratio = ratio}, blocks);
+  const Result got = by_inflater(inflater, message, piece);
+  if (got.error == FrameError::inflates_too_much) {
+    require(wanted.text.size() > from);
+  } else if (got.error == FrameError::none) {
+    require(got.text.size() <= from || got.text.size() / ratio <= message.size());
   }
 }
 
@@ -147,6 +191,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Bytes in(data + 3, size - 3);
   const std::size_t piece = std::size_t{data[0]} + 1, slice = (std::size_t{data[1]} + 1) * 256;
   try_inflating(in, piece, slice);
+  try_takeover(in, piece, data[2]);
+  try_ratio(in, piece, std::uint32_t{data[2]} + 1);
   try_round_trip(in, piece, data[2]);
   return 0;
 }
