@@ -101,17 +101,19 @@ class Compression {
   //
   // A message that did not fit its first slice goes on in the turns that follow. There, all messages for which that holds
   // have a quarter of a slice together: those that wait longest get it first, and who used his share up and needs more
-  // waits again. So many bombs take no more of a turn than one, and not most of it.
+  // waits again. A message that has to be inflated whole may take more, up to a slice: then the turns that follow have
+  // less. So many bombs take no more of a turn than one, and not most of it.
 
   // What a connection may inflate now, in what Inflated::cost counts.
   std::size_t slice_bytes(const DeflateOptions& options) const {
-    const std::size_t share =
-        std::min(options.slice_bytes, std::max(options.slice_bytes / 4, least_slice_bytes));
+    const std::size_t share = share_of(options);
     if (in_slices_turn_) return share > used_ ? share - used_ : 0;
     return is_waiting() ? share : options.slice_bytes;
   }
   // A connection has inflated that much.
-  void use(std::size_t cost) { used_ += cost; }
+  void use(std::size_t cost) {
+    if (in_slices_turn_) used_ += cost;
+  }
 
   // Lets a connection wait for its next slice. Returns whether it is the first, for which a turn has to be asked for.
   bool wait(SlotId connection);
@@ -124,10 +126,14 @@ class Compression {
   bool in_slices_turn() const { return in_slices_turn_; }
   void begin_slices_turn() {
     in_slices_turn_ = true;
-    used_ = 0;
+    used_ -= std::min(used_, share_);
   }
   void end_slices_turn() { in_slices_turn_ = false; }
-  // Whether too little of the turn's share is left for another slice.
+  // Whether enough of the turn's share is left for a slice of a connection with these options.
+  bool begin_slice(const DeflateOptions& options) {
+    share_ = share_of(options);
+    return !is_used_up(options);
+  }
   bool is_used_up(const DeflateOptions& options) const {
     return used_ > 0 && slice_bytes(options) < std::min(options.slice_bytes, least_slice_bytes);
   }
@@ -140,6 +146,9 @@ class Compression {
   }
 
   static constexpr std::size_t least_slice_bytes = 2048;
+  static std::size_t share_of(const DeflateOptions& options) {
+    return std::min(options.slice_bytes, std::max(options.slice_bytes / 4, least_slice_bytes));
+  }
 
   struct Own {
     std::unique_ptr<Deflater> deflater;
@@ -168,7 +177,8 @@ class Compression {
   std::vector<SlotId> waiting_;  // from first_waiting_ on
   std::size_t first_waiting_ = 0;
   bool in_slices_turn_ = false;
-  std::size_t used_ = 0;  // of the share of this turn
+  std::size_t share_ = 0;  // of all that wait, in a turn
+  std::size_t used_ = 0;   // of it; what is beyond it is taken off the next turns
 };
 
 }  // namespace levada::ws

@@ -91,29 +91,28 @@ Inflated Inflater::next(Bytes& in, bool last, std::size_t most_bytes) {
   const bool begins = !in_message_;
   if (begins) begin();
   if (in.empty() && compressed_bytes_ == 0) return finish_call(0, last ? Step::done : Step::input_used);
-  const std::size_t most = std::min(options_.slice_bytes, most_bytes);
-  const std::size_t size = std::min(in.size(), std::max<std::size_t>(most / input_weight, 1));
-  Bytes now = in.first(size);
-  const std::size_t from = filled_;
-  const Step step = inflate_slice(now, last && size == in.size(), begins, from + most);
-  const std::size_t taken = size - now.size();
-  in = in.subspan(taken);
-  const bool goes_on = step == Step::input_used && !in.empty();
-  Inflated result = finish_call(from, goes_on ? Step::room_used : step);
-  result.cost = std::max(result.fresh.size(), input_weight * taken);
+  const std::size_t most = std::min(options_.slice_bytes, most_bytes), from = filled_, size = in.size();
+  const bool whole = begins && last && most > 0 && inflate_whole(in);
+  const Step step = whole ? Step::done : inflate_slice(in, last, most);
+  Inflated result = finish_call(from, step);
+  result.cost = std::max(result.fresh.size(), input_weight * (size - in.size()));
   return result;
 }
 
-Inflater::Step Inflater::inflate_slice(Bytes& in, bool last, bool begins, std::size_t until) {
-  const bool alone = begins && last && !options_.takeover && !options_.streaming;
-  if (alone && inflate_whole(in, until)) return Step::done;
+// Takes its part of the input, and inflates until that or the room is used up.
+Inflater::Step Inflater::inflate_slice(Bytes& in, bool last, std::size_t most) {
+  const std::size_t size = std::min(in.size(), std::max<std::size_t>(most / input_weight, 1));
+  const bool all = size == in.size();
+  const std::size_t until = filled_ + most;
+  Bytes now = in.first(size);
   Step step = Step::room_used;
   while (step == Step::room_used && check_size() == FrameError::none) {
-    const MutableBytes out = room(least_whole_ratio * in.size(), until);
+    const MutableBytes out = room(least_whole_ratio * size, until);
     if (out.empty()) break;
-    step = inflate_into(out, in, last);
+    step = inflate_into(out, now, last && all);
   }
-  return step;
+  in = in.subspan(size - now.size());
+  return step == Step::input_used && !in.empty() ? Step::room_used : step;
 }
 
 // What a call has come to; it began with `from` bytes in the block.
@@ -155,12 +154,14 @@ void Inflater::add_output(std::size_t size) {
 
 // The message in one call of libdeflate. False and nothing changed where zlib has to do it. That costs the time of both: so
 // then the next message gets more room, and if that was not enough, the next ones are not tried.
-bool Inflater::inflate_whole(Bytes& in, std::size_t until) {
+bool Inflater::inflate_whole(Bytes& in) {
   constexpr std::uint8_t skipped = 15;
   std::size_t size = 0;
+  if (options_.takeover || options_.streaming || in.size() > options_.slice_bytes / input_weight)
+    return false;
   if (!detail::WholeInflater::is_worth(in.size())) return false;
   if (whole_skips_ > 0) return whole_skips_--, false;
-  if (!state_->whole.inflate(in, room(whole_ratio_ * in.size(), until), size)) {
+  if (!state_->whole.inflate(in, room(whole_ratio_ * in.size(), options_.slice_bytes), size)) {
     if (whole_ratio_ == most_whole_ratio) whole_skips_ = skipped;
     whole_ratio_ = most_whole_ratio;
     return false;

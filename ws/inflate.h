@@ -111,8 +111,9 @@ class Inflater {
   void use(const InflaterOptions& options);
 
   // Inflates from the front of `in`, which is not changed but for being shortened, and no more than `most_bytes` where
-  // that is less than slice_bytes; of the input it takes no more than an eighth of that (input_weight). `last` tells that the message ends with `in`. After `error` only reset() may be
-  // called. Errors: bad_deflate (1007), message_too_big and inflates_too_much (1009).
+  // that is less than slice_bytes; of the input it takes no more than an eighth of that (input_weight). A message that
+  // libdeflate inflates whole has a slice in any case: see Inflated::cost. `last` tells that the message ends with `in`.
+  // After `error` only reset() may be called. Errors: bad_deflate (1007), message_too_big and inflates_too_much (1009).
   Inflated next(Bytes& in, bool last, std::size_t most_bytes = ~std::size_t{0});
 
   // Lets go of what was delivered: an Inflater between messages then holds its window only.
@@ -139,8 +140,8 @@ class Inflater {
   struct State;
 
   void begin();
-  Step inflate_slice(Bytes& in, bool last, bool begins, std::size_t until);
-  bool inflate_whole(Bytes& in, std::size_t until);
+  Step inflate_slice(Bytes& in, bool last, std::size_t most);
+  bool inflate_whole(Bytes& in);
   Step inflate_into(MutableBytes out, Bytes& in, bool last);
   Bytes source(Bytes in, bool last, std::array<std::uint8_t, joined_bytes>& joined) const;
   void take(Bytes& in, std::size_t bytes);

@@ -117,7 +117,7 @@ void Connection::inflate_slices(net::Reactor& reactor, Compression& compression)
   for (std::size_t left = compression.waiting(); left > 0; left--) {
     auto* const connection = static_cast<Connection*>(reactor.find(compression.longest_waiting()));
     const bool is_there = connection != nullptr && connection->in_slices();
-    if (is_there && compression.is_used_up(connection->service_->options_.deflate)) break;
+    if (is_there && !compression.begin_slice(connection->service_->options_.deflate)) break;
     compression.end_wait();
     if (is_there) connection->inflate_slice();
   }
