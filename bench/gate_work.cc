@@ -205,6 +205,44 @@ void count_echoes() {
   }
 }
 
+// The same compressed, 1 KiB of text. `shared` contexts, or `dedicated` ones: then what is received refers to nothing before.
+void count_deflated_echoes() {
+  if (!ws::deflate_available()) return;
+  std::string upgrade =
+      "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+  for (const ws::DeflateContext context : {ws::DeflateContext::shared, ws::DeflateContext::dedicated}) {
+    BlockPool blocks(0);
+    const Buffer text = bench::text_of(ascii, 1024);
+    Buffer payload(ws::Deflater::bound(text.size()));
+    payload.resize(ws::Deflater({}, blocks).compress(text, true, payload));
+    Buffer original(ws::frame_size(payload.size(), true));
+    ws::write_masked_frame(original.data(), ws::Opcode::text, payload, 0);
+    original[0] |= ws::deflate_rsv << 4;
+    Buffer received = original;
+    Echo echo;
+    net::Reactor reactor({}, &bench::TakeAll::make, nullptr);
+    auto& backend = static_cast<bench::TakeAll&>(reactor.backend());
+    ws::Service service(reactor, ws::Role::server, echo,
+                        {.deflate = {.enabled = true, .deflater = context, .inflater = context}});
+    ws::Connection* const connection = service.adopt(null_device());
+    backend.input = {reinterpret_cast<std::uint8_t*>(upgrade.data()), upgrade.size()};
+    reactor.run_once(0);
+    require(connection->compresses());
+    backend.input = received;
+    count(context == ws::DeflateContext::shared ? "echo/deflated1024/shared" : "echo/deflated1024/dedicated",
+          1, [&] {
+            std::copy(original.begin(), original.end(), received.begin());
+            reactor.run_once(0);
+          });
+    require(service.counters().messages_sent.value() == times + 3);
+    connection->terminate();
+    backend.input = {};
+    reactor.run_once(0);
+  }
+}
+
 int count_instructions() {
   count_masking();
   count_utf8();
@@ -212,6 +250,7 @@ int count_instructions() {
   count_encoding();
   count_upgrades();
   count_echoes();
+  count_deflated_echoes();
   return 0;
 }
 

@@ -1,10 +1,13 @@
-// Compressed echoes through the whole engine in user space, from received bytes to the send queue, beside zlib alone that
-// inflates and deflates the same messages.
+// Compressed echoes through the whole engine in user space, from received bytes to the send queue, beside zlib and
+// libdeflate alone that inflate and deflate the same messages.
 //
 //   shared       each message stands alone; one context for all connections
 //   dedicated    what is sent refers to the messages before (context takeover)
+//   final        as shared, with final blocks: libdeflate
 //
-// A turn receives 16 different messages of a client. bytes_per_second counts uncompressed bytes per second of CPU time.
+// A turn receives 16 different messages of a client; where they inflate to more than a slice, others follow.
+// items_per_second counts messages and bytes_per_second uncompressed bytes, per second of CPU time.
+#include <libdeflate.h>
 #include <zlib.h>
 
 #include <fcntl.h>
@@ -62,7 +65,9 @@ std::vector<Buffer> compressed(std::size_t size) {
 template <class Work>
 void run(benchmark::State& state, Work work) {
   bench::measure(state, bench::Allocates::nothing, message_count, work);
-  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(message_count) * state.range(0));
+  const std::int64_t messages = state.iterations() * static_cast<std::int64_t>(message_count);
+  state.SetItemsProcessed(messages);
+  state.SetBytesProcessed(messages * state.range(0));
 }
 
 struct Echo {
@@ -71,7 +76,7 @@ struct Echo {
   }
 };
 
-void levada_echo(benchmark::State& state, ws::DeflateContext context) {
+void levada_echo(benchmark::State& state, ws::DeflateContext context, bool final_blocks) {
   Buffer original;
   for (const Buffer& payload : compressed(static_cast<std::size_t>(state.range(0)))) {
     const std::size_t at = original.size();
@@ -91,17 +96,22 @@ void levada_echo(benchmark::State& state, ws::DeflateContext context) {
                                    .deflater = context,
                                    .level = level,
                                    .min_bytes = 0,
-                                   .inflater = context,
-                                   .slice_bytes = std::size_t{16} << 20}});
+                                   .final_blocks = final_blocks,
+                                   .inflater = context}});
   ws::Connection* const connection = service.adopt(Fd(open("/dev/null", O_RDWR | O_CLOEXEC)));
   backend.input = {reinterpret_cast<std::uint8_t*>(upgrade.data()), upgrade.size()};
   reactor.run_once(0);
   require(connection->compresses());
   Buffer received = original;
-  backend.input = received;
+  std::uint64_t echoed = 0;
   run(state, [&] {
     std::copy(original.begin(), original.end(), received.begin());  // unmasking changes it
-    reactor.run_once(0);
+    backend.input = received;
+    echoed += message_count;
+    while (service.counters().messages_sent.value() < echoed) {
+      reactor.run_once(0);
+      backend.input = {};
+    }
   });
   require(service.counters().messages_sent.value() ==
           message_count * static_cast<std::uint64_t>(state.iterations() + bench::warm_up_runs));
@@ -140,9 +150,33 @@ void zlib_echo(benchmark::State& state, bool takeover) {
   deflateEnd(&out);
 }
 
-BENCHMARK_CAPTURE(levada_echo, shared, ws::DeflateContext::shared)->Arg(128)->Arg(1024)->Arg(16384);
+void libdeflate_echo(benchmark::State& state) {
+  libdeflate_decompressor* const in = libdeflate_alloc_decompressor();
+  libdeflate_compressor* const out = libdeflate_alloc_compressor(level);
+  const auto size = static_cast<std::size_t>(state.range(0));
+  std::vector<Buffer> messages = compressed(size);
+  for (Buffer& message : messages) message.insert(message.end(), {0x00, 0x00, 0xff, 0xff, 0x03, 0x00});
+  Buffer plain(size + 1), again(ws::Deflater::bound(size));
+  run(state, [&] {
+    for (const Buffer& message : messages) {
+      std::size_t used = 0, inflated = 0;
+      require(libdeflate_deflate_decompress_ex(in, message.data(), message.size(), plain.data(), plain.size(),
+                                               &used, &inflated) == LIBDEFLATE_SUCCESS);
+      require(inflated == size);
+      require(libdeflate_deflate_compress(out, plain.data(), size, again.data(), again.size()) != 0);
+    }
+  });
+  libdeflate_free_decompressor(in);
+  libdeflate_free_compressor(out);
+}
+
+constexpr auto shared = ws::DeflateContext::shared, dedicated = ws::DeflateContext::dedicated;
+
+BENCHMARK_CAPTURE(levada_echo, shared, shared, false)->Arg(128)->Arg(1024)->Arg(16384);
 BENCHMARK_CAPTURE(zlib_echo, shared, false)->Arg(128)->Arg(1024)->Arg(16384);
-BENCHMARK_CAPTURE(levada_echo, dedicated, ws::DeflateContext::dedicated)->Arg(128)->Arg(1024)->Arg(16384);
+BENCHMARK_CAPTURE(levada_echo, dedicated, dedicated, false)->Arg(128)->Arg(1024)->Arg(16384);
 BENCHMARK_CAPTURE(zlib_echo, dedicated, true)->Arg(128)->Arg(1024)->Arg(16384);
+BENCHMARK_CAPTURE(levada_echo, final, shared, true)->Arg(128)->Arg(1024)->Arg(16384);
+BENCHMARK(libdeflate_echo)->Arg(128)->Arg(1024)->Arg(16384);
 
 }  // namespace
