@@ -26,6 +26,8 @@ constexpr DeflateOptions shared{.enabled = true};
 constexpr DeflateOptions dedicated{
     .enabled = true, .deflater = DeflateContext::dedicated, .inflater = DeflateContext::dedicated};
 
+constexpr DeflateOptions in_final_blocks{.enabled = true, .final_blocks = true};
+
 const std::string offer_field = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
 
 ServiceOptions with(const DeflateOptions& deflate) {
@@ -326,7 +328,7 @@ TEST_CASE("a handshake that was held agrees, routes have options of their own, a
 // ---- Messages ----
 
 TEST_CASE("messages of all sizes are compressed both ways, in both roles and with every context") {
-  for (const DeflateOptions& options : {shared, dedicated}) {
+  for (const DeflateOptions& options : {shared, dedicated, in_final_blocks}) {
     in_both_roles(options, [](Deflating& peer, Connection&, Echo& handler) {
       for (const std::size_t size : {0u, 1u, 127u, 128u, 511u, 512u, 4096u, 70'000u, 300'000u}) {
         CAPTURE(size);
@@ -499,6 +501,25 @@ TEST_CASE("with takeover a message that fits, but might not when compressed, goe
       came = peer.message();
       CHECK(came.payload == noise.substr(0, 50'000));
       CHECK(came.compressed);
+    }
+  });
+}
+
+TEST_CASE(
+    "whole messages end with a final block where that was asked for, and what comes like that is inflated") {
+  in_both_roles(in_final_blocks, [](Deflating& peer, Connection& connection, Echo& handler) {
+    for (const std::size_t size : {2000u, 30'000u}) {
+      const std::string payload = json_text(size);
+      std::string wire = RawDeflater(15).run(payload, Z_FINISH) + std::string(1, '\0');
+      peer.end.send(Opcode::text, wire, {.rsv = rsv1});
+      const Came came = peer.message();
+      CHECK(came.payload == payload);
+      CHECK(handler.messages.back().payload == payload);
+      CHECK(came.compressed);
+      CHECK(came.wire.back() == '\0');  // what follows a final block, and ends libdeflate's
+      connection.send_fragment(Opcode::text, to_bytes(payload), false);
+      connection.send_fragment(Opcode::text, to_bytes(payload), true);
+      CHECK(peer.message().payload == payload + payload);
     }
   });
 }
@@ -1086,6 +1107,11 @@ TEST_CASE("max_message_bytes is that of the message, also where compressing make
                           {.fin = at == 999, .rsv = at == 0 ? rsv1 : 0});
           }
           CHECK(peer.message().payload == other.substr(0, 1000));
+          // As long as it gets: with the least memory, a block ends after 127 bytes.
+          const std::string longest = RawDeflater(15, 6, 1).message(other);
+          CHECK(longest.size() > limit + limit / 40);
+          peer.end.send(Opcode::binary, longest, {.rsv = rsv1});
+          CHECK(peer.message().payload == other);
         });
       }
     }
