@@ -3,12 +3,13 @@
 //
 // Every combination of window bits and takeover: 1000 messages each (100 with --fast) of 16 bytes to 128 KiB, text and
 // binary, whole and fragmented, are echoed and compared: half of them on a connection to /, half on one to /thirds,
-// whose answers come in three fragments. --peer-from 9 is for servers that give their zlib the window that was asked for,
+// whose answers come in three fragments. What was agreed on has to be within what was offered. --peer-from 9 is for servers that give their zlib the window that was asked for,
 // for zlib does not compress with 8 bits. Prints "ok" or "FAILED" for each, and "N passed, N failed" at the end.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include <levada/core/random.h>
@@ -53,11 +54,17 @@ Message make_message(unsigned number, SeededRandom& random) {
 // One connection: sends the next message when one has come back.
 class Echoing {
  public:
-  Echoing(unsigned first, unsigned end, std::uint64_t seed)
-      : number_(first), sent_(first), end_(end), random_(seed) {}
+  Echoing(unsigned first, unsigned end, const ws::DeflateOptions& offered)
+      : number_(first),
+        sent_(first),
+        end_(end),
+        offered_(offered),
+        random_(100u * offered.window_bits + offered.peer_window_bits) {}
 
   void on_open(ws::Connection& connection) {
-    if (!connection.compresses()) return end(connection, "nothing was agreed on");
+    const std::optional<ws::DeflateAgreement> agreed = connection.deflate_agreement();
+    if (!agreed) return end(connection, "nothing was agreed on");
+    if (!is_within_offer(*agreed)) return end(connection, "more was agreed on than offered");
     for (unsigned i = 0; i < in_flight; i++) send(connection);
   }
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
@@ -82,6 +89,12 @@ class Echoing {
   std::string problem;
 
  private:
+  bool is_within_offer(const ws::DeflateAgreement& agreed) const {
+    return agreed.own_window_bits <= offered_.window_bits &&
+           agreed.peer_window_bits <= offered_.peer_window_bits &&
+           (!agreed.own_takeover || offered_.deflater == ws::DeflateContext::dedicated) &&
+           (!agreed.peer_takeover || offered_.inflater == ws::DeflateContext::dedicated);
+  }
   void send(ws::Connection& connection) {
     if (sent_ == end_) return;
     const Message message = make_message(sent_++, random_);
@@ -103,6 +116,7 @@ class Echoing {
   unsigned number_;  // of the message that comes back next
   unsigned sent_;
   unsigned end_;
+  ws::DeflateOptions offered_;
   SeededRandom random_;
   std::deque<Message> wanted_;  // sent and not come back yet
 };
@@ -110,7 +124,7 @@ class Echoing {
 std::string run_one(std::string_view backend, const Server& server, const char* path,
                     const ws::DeflateOptions& deflate, unsigned first, unsigned end) {
   auto reactor = make_reactor(backend);
-  Echoing handler(first, end, 100u * deflate.window_bits + deflate.peer_window_bits);
+  Echoing handler(first, end, deflate);
   ws::Service service(*reactor, ws::Role::client, handler, {.deflate = deflate});
   server.dial(service, path);
   auto since = std::chrono::steady_clock::now();

@@ -3,6 +3,7 @@
 //   /OWN/PEER/CONTEXTS   windows of at most 2^OWN bytes for what it sends and 2^PEER for what it receives, each 8 to 15;
 //                        CONTEXTS: 1 takes over what it sends, 2 what it receives, 3 both, 0 none
 //   /                    what the client asks for, with takeover
+//   /final               nothing taken over, and whole messages end with a final block where libdeflate compresses them
 //
 // Every other message is sent back in three fragments.
 #include <cstdio>
@@ -50,6 +51,9 @@ int run(const std::string& backend) {
   ws::Server server(options);
   const auto echo = [](int) { return Echo{}; };
   server.route("/", echo, with(15, 15, 3));
+  ws::ServiceOptions final_blocks = with(15, 15, 0);
+  final_blocks.deflate.final_blocks = true;
+  server.route("/final", echo, final_blocks);
   for (unsigned own = 8; own <= 15; own++) {
     for (unsigned peer = 8; peer <= 15; peer++) {
       for (unsigned contexts = 0; contexts < 4; contexts++) {

@@ -1,10 +1,11 @@
 """Python's `websockets` with permessage-deflate against an echo server that agrees to it, with takeover, when asked:
-python_deflate.py [--fast] URL.
+python_deflate.py [--fast] [--paths] URL.
 
 Every combination of the four parameters that it can do (it gives zlib the window that was agreed on, and zlib does not
 compress with one of 8 bits): 1000 messages each (100 with --fast) of 16 bytes to 128 KiB, text and binary, whole and
 fragmented, are echoed and compared. Where both windows are the same, what it compresses has zlib's usual level, else
-the fast one."""
+the fast one. With --paths the server is deflate_server.cc: some of its paths, too, that bound windows, share contexts or
+send final blocks."""
 
 import asyncio
 import collections
@@ -45,7 +46,14 @@ def pieces(whole, source):
     return [whole[a:b] for a, b in zip([0, *cut], [*cut, len(whole)])]
 
 
-async def run(url, parameters, count, pool):
+ALL = (15, 15, False, False)
+# (path, what to ask for, what is then agreed on): the windows of the server and the client, and who resets.
+PATHS = [("/9/15/3", ALL, (9, 15, False, False)), ("/12/10/0", ALL, (12, 10, True, True)),
+         ("/15/9/1", ALL, (15, 9, False, True)), ("/8/12/2", (10, 11, False, False), (8, 11, True, False)),
+         ("/final", ALL, (15, 15, True, True))]
+
+
+async def run(url, parameters, count, pool, agreed=None):
     server_bits, client_bits, server_reset, client_reset = parameters
     factory = ClientPerMessageDeflateFactory(
         server_no_context_takeover=server_reset,
@@ -58,8 +66,9 @@ async def run(url, parameters, count, pool):
     options = {"compression": None, "extensions": [factory], "max_size": None, "ping_interval": None, "proxy": None}
     async with connect(url, **options) as socket:
         extension = socket.protocol.extensions[0]
-        got = (extension.remote_no_context_takeover, extension.local_no_context_takeover)
-        if got != (server_reset, client_reset) or extension.remote_max_window_bits > server_bits:
+        got = (extension.remote_max_window_bits, extension.local_max_window_bits,
+               extension.remote_no_context_takeover, extension.local_no_context_takeover)
+        if got != (agreed or parameters):
             raise AssertionError(f"agreed on {extension!r}")
         sent = collections.deque()
         window = asyncio.Semaphore(IN_FLIGHT)
@@ -91,12 +100,14 @@ async def main(arguments):
     bits = (8, 9, 12, 15) if fast else range(8, 16)
     pool = make_pool()
     passed = failed = 0
-    for parameters in itertools.product(bits, bits, (False, True), (False, True)):
-        if parameters[1] == 8:
-            continue
-        name = "server_bits=%d client_bits=%d server_reset=%d client_reset=%d" % parameters
+    todo = [("", parameters, parameters) for parameters in itertools.product(bits, bits, (False, True), (False, True))
+            if parameters[1] != 8]
+    if "--paths" in arguments:
+        todo += PATHS
+    for path, parameters, agreed in todo:
+        name = path + " server_bits=%d client_bits=%d server_reset=%d client_reset=%d" % parameters
         try:
-            await run(url, parameters, 100 if fast else 1000, pool)
+            await run(url.rstrip("/") + (path or "/"), parameters, 100 if fast else 1000, pool, agreed)
             passed += 1
             print("ok", name, flush=True)
         except Exception as problem:  # any failure of any kind is a failed check
