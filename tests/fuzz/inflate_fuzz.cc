@@ -58,14 +58,14 @@ class Zlib {
   }
 
  private:
-  // Whether the input ends where a block ends.
+  // Whether the input ends where a block ends, and a byte.
   bool run() {
     for (;;) {
       const int code = ::inflate(&stream_, Z_SYNC_FLUSH);
       if (code == Z_STREAM_END) inflateResetKeep(&stream_);
       if (code == Z_STREAM_END && stream_.avail_in != 0 && stream_.avail_out != 0) continue;
       if (code == Z_STREAM_END) return true;
-      return (code == Z_OK || code == Z_BUF_ERROR) && (stream_.data_type & 128) != 0;
+      return (code == Z_OK || code == Z_BUF_ERROR) && (stream_.data_type & (128 | 31)) == 128;
     }
   }
 
