@@ -130,7 +130,9 @@ void Connection::serve_plain() {
   if (service_->table_.http == nullptr) return reject_request(upgrade_required());
   HttpExchange exchange(*this, service_->request_);
   service_->table_.http(service_->handler_, exchange);
-  if (!exchange.answered_ && !closed()) exchange.respond(status_not_found, "text/plain", "not found\n");
+  if (closed()) return;
+  if (!exchange.answered_) exchange.respond(status_not_found, "text/plain", "not found\n");
+  if (exchange.ends_) end_sending();  // only now: the handler may have read the request after it had answered
 }
 
 bool HttpExchange::respond(std::uint16_t status, std::string_view content_type, std::string_view body,
@@ -158,10 +160,9 @@ bool HttpExchange::respond(std::uint16_t status, std::string_view content_type, 
   const std::size_t size = response_size(response);
   std::uint8_t* out = connection_.reserve(size);
   connection_.send_turn_memory({out, write_response({out, size}, response)});
-  if (response.keep_alive) {
+  ends_ = !response.keep_alive;
+  if (!ends_) {
     connection_.set_timer(connection_.service_->options_.handshake_timeout_ms);  // for the next request
-  } else {
-    connection_.end_sending();
   }
   return more_fields.size() <= most_fields;
 }

@@ -179,6 +179,7 @@ class UpgradeTicket {
 // A request that asks for no WebSocket, to be answered in on_http. Without an answer it gets 404.
 class HttpExchange {
  public:
+  // Until on_http returns.
   const HttpRequest& request() const { return request_; }
 
   // Answers, once (asserted). Copied. The connection stays open for another request when the client wants that. A
@@ -195,6 +196,7 @@ class HttpExchange {
   Connection& connection_;
   const HttpRequest& request_;
   bool answered_ = false;
+  bool ends_ = false;  // the answer is the connection's last
 };
 
 // State of a handshake or a message that is under way; an idle connection has none.

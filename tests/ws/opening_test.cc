@@ -3,6 +3,7 @@
 #include <levada/ws/service.h>
 
 #include <netinet/in.h>
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <vector>
@@ -182,6 +183,54 @@ TEST_CASE("a plain request that asks for it gets the connection's end") {
     CHECK(client.reaches_end());
     client.close();
     CHECK(world.is_empty());
+  });
+}
+
+TEST_CASE("a plain request may be read until on_http returns, also when its answer is the last one") {
+  struct Reader {
+    void on_http(HttpExchange& exchange) {
+      const std::string before(exchange.request().target());
+      exchange.respond(200, "text/plain", "ok");
+      intact = exchange.request().target() == before && exchange.request().has_token("Connection", "close");
+    }
+    bool intact = false;
+  };
+  const auto test = [](World& world) {
+    Reader& reader = world.serve<Reader>();
+    const std::string wire = get("/a/path/that/is/read/again?and=a-query", "Connection: close\r\n");
+    for (std::size_t cut = 1; cut < wire.size(); cut++) {
+      reader.intact = false;
+      Client& client = world.connect();
+      client.write(wire.substr(0, cut));
+      world.turn(0);
+      client.write(wire.substr(cut));
+      CHECK(client.answer().status == 200);
+      CHECK(reader.intact);
+      CHECK(client.reaches_end());
+      client.close();
+    }
+  };
+  in_every_world(test, all_kinds(), {.retain_bytes = 0});
+}
+
+TEST_CASE("the content of a plain request is not taken for the next request") {
+  in_every_world([](World& world) {
+    Site& site = world.serve<Site>();
+    const std::string smuggled = get("/smuggled");
+    const std::string length = "Content-Length: " + std::to_string(smuggled.size()) + "\r\n";
+    const std::string wire = get("/page", length) + smuggled + get("/next");
+    for (std::size_t cut = 1; cut <= wire.size(); cut += 7) {
+      site.paths.clear();
+      Client& client = world.connect();
+      client.write(wire.substr(0, cut));
+      world.turn(0);
+      client.write(wire.substr(cut));
+      CHECK(client.answer().status == 200);
+      world.settle(4);
+      client.close();
+      CHECK(world.is_empty());
+      CHECK(std::count(site.paths.begin(), site.paths.end(), "/smuggled") == 0);
+    }
   });
 }
 
@@ -384,7 +433,43 @@ TEST_CASE("a handshake that takes too long is dropped, an open connection is not
   });
 }
 
+TEST_CASE("the time for a handshake begins again with each answer") {
+  World world({"simulated", net::BackendKind::simulated});
+  world.serve<Site>({.handshake_timeout_ms = 1000});
+  Client& client = world.connect();
+  world.settle();
+  for (int i = 0; i < 5; i++) {
+    world.simulation().advance_ms(900);
+    client.write(get("/page"));
+    REQUIRE(client.answer().status == 200);
+  }
+  world.simulation().advance_ms(1001);
+  CHECK(client.reaches_end());
+}
+
 // ---- Decisions ----
+
+TEST_CASE("a connection that ends in on_upgrade is neither opened nor rejected") {
+  in_every_world([](World& world) {
+    Echo& handler = world.serve<Echo>();
+    handler.upgrading = [&world](Upgrade& upgrade) {
+      if (upgrade.request().path() == "/rejected") upgrade.reject(404);
+      world.reactor().for_each([](net::Endpoint& endpoint) {
+        if (endpoint.kind() == net::EndpointKind::stream) endpoint.close();
+      });
+    };
+    for (const char* path : {"/", "/rejected"}) {
+      Client& client = world.connect();
+      client.upgrade(path);
+      REQUIRE(world.until([&] { return client.ended || client.was_reset; }));
+      CHECK(client.in.empty());
+      CHECK(world.is_empty());
+    }
+    CHECK(handler.opened == 0);
+    CHECK(world.last_service().counters().rejected.value() == 0);
+    CHECK(handler.closes.empty());
+  });
+}
 
 TEST_CASE("on_upgrade sees the request and may add fields, choose a subprotocol and set user data") {
   in_every_world([](World& world) {
