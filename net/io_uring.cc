@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <deque>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -96,6 +97,7 @@ class IoUringBackend final : public Backend {
 
  private:
   void bind();
+  bool submit();
   io_uring_sqe* next_request();
   void arm_receive(Stream& stream);
   void arm_accept(Listener& listener);
@@ -128,6 +130,7 @@ class IoUringBackend final : public Backend {
   bool bound_ = false;
   pthread_t thread_{};  // whom the ring belongs to once it is bound
   Fd event_;
+  std::deque<io_uring_sqe> early_;  // requests made before that
 
   ReceiveRing buffers_;
   SharedBuffer large_buffer_;
@@ -161,6 +164,8 @@ void IoUringBackend::bind() {
   thread_ = pthread_self();
   enable_ring(ring_);
   io_uring_register_ring_fd(&ring_);  // saves a descriptor look-up a turn; goes without if refused
+  for (const io_uring_sqe& request : early_) *next_request() = request;
+  early_.clear();
 }
 
 IoUringBackend::~IoUringBackend() {
@@ -189,11 +194,18 @@ void IoUringBackend::wake() {
 
 // ---- Requests ----
 
+// Whether another try may do better. One that fails otherwise fails always: the ring is another thread's.
+bool IoUringBackend::submit() {
+  const int result = io_uring_submit(&ring_);
+  return result >= 0 || result == -EAGAIN || result == -EBUSY || result == -EINTR;
+}
+
+// Before the ring is bound, which submitting would do, there may be more of them than it has entries.
 io_uring_sqe* IoUringBackend::next_request() {
+  if (!bound_) return &early_.emplace_back();
   io_uring_sqe* request = io_uring_get_sqe(&ring_);
   while (request == nullptr) {
-    bind();
-    io_uring_submit(&ring_);
+    if (!submit()) return &early_.emplace_back();  // nothing will come of it
     request = io_uring_get_sqe(&ring_);
   }
   return request;
@@ -437,7 +449,11 @@ void IoUringBackend::enter(int timeout_ms) {
     io_uring_submit_and_wait_timeout(&ring_, &first, 1, &limit, nullptr);
   }
   // A send counts as done only if it was submitted: the kernel may stop early for want of memory.
-  while (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
+  while (io_uring_sq_ready(&ring_) > 0) {
+    if (submit()) continue;
+    for (Flight& flight : flights_) flight.result = -ECANCELED;
+    return;
+  }
 }
 
 // Takes all completions, also those that the kernel kept back because the ring was full: which sends failed
