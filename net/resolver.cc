@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include <levada/net/thread.h>
+
 namespace levada::net {
 namespace {
 
@@ -91,9 +93,11 @@ class Resolver::Worker {
  public:
   Worker(Reactor& reactor, const ResolverOptions& options) : reactor_(&reactor), options_(options) {}
 
-  static std::shared_ptr<Worker> start(Reactor& reactor, const ResolverOptions& options) {
+  static Result<std::shared_ptr<Worker>> start(Reactor& reactor, const ResolverOptions& options) {
     auto worker = std::make_shared<Worker>(reactor, options);
-    std::thread([worker] { worker->run(); }).detach();
+    std::thread thread;
+    if (const Error error = start_thread(thread, [worker] { worker->run(); })) return error;
+    thread.detach();
     return worker;
   }
 
@@ -192,7 +196,14 @@ SlotId Resolver::resolve(std::string_view host, std::uint16_t port, std::uint32_
     post(reactor_, id, std::move(known));
     return id;
   }
-  if (worker_ == nullptr) worker_ = Worker::start(reactor_, options_);
+  if (worker_ == nullptr) {
+    auto worker = Worker::start(reactor_, options_);
+    if (!worker) {
+      post(reactor_, id, worker.error());
+      return id;
+    }
+    worker_ = std::move(*worker);
+  }
   if (!worker_->add(id, std::string(host), port)) post(reactor_, id, Error{Errc::would_block, "resolve"});
   return id;
 }

@@ -63,7 +63,8 @@ class Resolver {
   ~Resolver();
 
   // Looks for the addresses of `host` (without brackets, copied) and calls `done` in a later turn: with Errc::timed_out
-  // after `timeout_ms`, 0 for no limit of its own. Returns the query's name, for cancel().
+  // after `timeout_ms`, 0 for no limit of its own, with no_memory when there can be no thread to look. Returns the query's
+  // name, for cancel().
   SlotId resolve(std::string_view host, std::uint16_t port, std::uint32_t timeout_ms, Done done,
                  void* context);
 

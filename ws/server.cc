@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <levada/net/signals.h>
+#include <levada/net/thread.h>
 
 namespace levada::ws {
 namespace {
@@ -87,23 +88,28 @@ Error Server::listen() {
 Error Server::start() {
   const Error error = loops_.empty() ? listen() : Error{};
   assert(error || !loops_.front()->thread.joinable());
-  if (!error) start_threads(loops_.size());
-  return error;
+  return error ? error : start_threads(loops_.size());
 }
 
 Error Server::run() {
-  const Error error = loops_.empty() ? listen() : Error{};
-  if (error) return error;
-  start_threads(loops_.size() - 1);
+  if (loops_.empty()) {
+    if (const Error error = listen()) return error;
+  }
+  if (const Error error = start_threads(loops_.size() - 1)) return error;
   loops_.back()->run();
   wait();
   return {};
 }
 
-void Server::start_threads(std::size_t count) {
+Error Server::start_threads(std::size_t count) {
   for (std::size_t i = 0; i < count; i++) {
-    loops_[i]->thread = std::thread([loop = loops_[i].get()] { loop->run(); });
+    const Error error = net::start_thread(loops_[i]->thread, [loop = loops_[i].get()] { loop->run(); });
+    if (!error) continue;
+    stop();
+    wait();
+    return error;
   }
+  return {};
 }
 
 void Server::Loop::run() {

@@ -86,9 +86,10 @@ class Server {
   // (asserted).
   Error listen();
 
-  // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors. Once, until
-  // wait() has returned (asserted); then again. A process that forks does so before: child and parent would share the
-  // reactors' descriptors, and an io_uring is its maker's.
+  // Serves on threads of its own, and returns. Listens before, if that was not done: then with its errors. no_memory when
+  // the system allows no further thread: nothing is left then either. Once, until wait() has returned (asserted); then
+  // again. A process that forks does so before: child and parent would share the reactors' descriptors, and an io_uring is
+  // its maker's.
   Error start();
 
   // Serves until stop(); the calling thread is that of the last reactor, so that one reactor needs no other thread,
@@ -156,7 +157,7 @@ class Server {
   Error add_loop(int index);
   Error listen(Loop& loop, Fd& shared);
   Error watch_signals(net::Reactor& reactor);
-  void start_threads(std::size_t count);
+  Error start_threads(std::size_t count);
   void add_services(Loop& loop, int index);
   void adopt(Fd fd, std::string received, bool upgraded);
 

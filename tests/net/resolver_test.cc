@@ -9,6 +9,7 @@
 
 #include <levada/net/simulated.h>
 #include <levada/tests/net/support.h>
+#include <levada/tests/support/thread_limit.h>
 
 using namespace levada;
 using namespace levada::net;
@@ -168,6 +169,21 @@ TEST_CASE("names are looked up on another thread, one after the other, and answe
     CHECK(second.code == Errc::not_found);
     CHECK(second.addresses.empty());
     CHECK(gate.names == std::vector<std::string>{"first.test", "missing.test"});
+  });
+}
+
+TEST_CASE("without a thread to look a query is answered with the reason, and the next one may have it") {
+  levada::test::with_few_threads(0, [](auto lift) {
+    auto reactor = Reactor::create({.backend = BackendKind::epoll});
+    Resolver resolver(**reactor, {.lookup = never_called});
+    Answer answer;
+    resolver.resolve("somewhere.test", 80, 0, take, &answer);
+    REQUIRE(turn_until(**reactor, [&] { return answer.calls == 1; }));
+    CHECK(answer.code == Errc::no_memory);
+    lift();
+    resolver.resolve("somewhere.test", 80, 0, take, &answer);
+    REQUIRE(turn_until(**reactor, [&] { return answer.calls == 2; }));
+    CHECK(answer.code == Errc::other);  // the lookup's
   });
 }
 

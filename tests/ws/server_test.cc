@@ -24,6 +24,7 @@
 #include <levada/core/clock.h>
 #include <levada/net/io_uring.h>
 #include <levada/tests/support/blocking_client.h>
+#include <levada/tests/support/thread_limit.h>
 
 using namespace levada;
 using namespace levada::ws;
@@ -366,6 +367,25 @@ TEST_CASE("a server that may not listen says so") {
     CHECK(server.start().code == Errc::permission_denied);
   }).join();
   std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a server that may not start all of its threads says so, and may be started again") {
+  levada::test::with_few_threads(1, [](auto lift) {
+    ServerOptions options{.threads = 4};
+    options.reactor.backend = net::BackendKind::epoll;
+    Counts counts;
+    Server server(options);
+    add_echo(server, counts);
+    CHECK(server.start().code == Errc::no_memory);
+    CHECK(server.threads() == 0);
+    CHECK(server.run().code == Errc::no_memory);
+    CHECK(server.threads() == 0);
+    lift();
+    REQUIRE(!server.start());
+    BlockingClient client(address_of(server));
+    client.upgrade();
+    check_echo(client);
+  });
 }
 
 TEST_CASE("a server stops from a handler, and may be stopped twice") {
