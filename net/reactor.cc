@@ -202,7 +202,10 @@ Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) 
 }
 
 Reactor::Reactor(const ReactorOptions& options, MakeBackend make_backend, void* context)
-    : options_(options), blocks_(options.retain_bytes, options.budget.get()), turn_memory_(blocks_) {
+    : options_(options),
+      blocks_(options.retain_bytes, options.budget.get()),
+      turn_memory_(blocks_),
+      record_(ReactorRecord::open(*this)) {
   bind_to_current_thread();
   backend_ = make_backend(*this, context);
   if (backend_ != nullptr) start_ns_ = backend_->now_ns();
@@ -212,6 +215,7 @@ Reactor::~Reactor() {
   bind_to_current_thread();
   discard_tasks();
   close_endpoints();
+  record_.close();
   backend_.reset();
 }
 

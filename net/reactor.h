@@ -28,6 +28,7 @@
 #include <levada/net/backend.h>
 #include <levada/net/counters.h>
 #include <levada/net/endpoint.h>
+#include <levada/net/reactor_ref.h>
 #include <levada/net/stream.h>
 #include <levada/net/timer_wheel.h>
 #include <levada/net/turn_memory.h>
@@ -102,6 +103,9 @@ class Reactor {
   // ReactorOptions::max_posted_bytes would wait.
   bool post_bounded(Task task, std::size_t bytes);
 
+  // A name for this reactor that any thread may use, also when it is gone: it can post, too.
+  ReactorRef ref() const { return ReactorRef(record_); }
+
   // Who can give back memory. In each turn that begins while the memory budget is exceeded, all are asked how many bytes
   // that would be, and the one with most, if it is more than 0, is told to do it: as long as the result is kept, which may
   // be longer than the reactor.
@@ -148,10 +152,15 @@ class Reactor {
   // Calls `visit(Endpoint&)` for every endpoint that is not closed.
   template <class Visit>
   void for_each(Visit&& visit) {
-    for (std::uint32_t i = 0; i < slots_.capacity(); i++) {
-      if (!slots_.used(i)) continue;
-      auto& endpoint = *static_cast<Endpoint*>(slots_.at(i));
+    for_each_slot([&](Endpoint& endpoint) {
       if (!endpoint.closed()) visit(endpoint);
+    });
+  }
+  // The same for those too that are closed and will be destroyed at the end of the turn.
+  template <class Visit>
+  void for_each_slot(Visit&& visit) {
+    for (std::uint32_t i = 0; i < slots_.capacity(); i++) {
+      if (slots_.used(i)) visit(*static_cast<Endpoint*>(slots_.at(i)));
     }
   }
 
@@ -239,6 +248,7 @@ class Reactor {
  private:
   friend class Endpoint;
   friend class Listener;
+  friend class ReactorRef;
   friend class Stream;
   static constexpr std::uint32_t nothing = ~std::uint32_t{0};
   static constexpr std::uint64_t latency_sample = 16;  // one receive in so many is timed
@@ -306,6 +316,7 @@ class Reactor {
   bool discards_tasks_ = false;      // guarded by tasks_mutex_
   std::vector<Task> running_tasks_;  // the reactor's thread only
   std::atomic<bool> has_tasks_{false};
+  ReactorRecord& record_;
   std::atomic<bool> stopping_{false};
   std::atomic<std::uintptr_t> thread_{0};
 };

@@ -181,7 +181,9 @@ class Resolver::Query final : public Endpoint {
 
 Resolver::~Resolver() {
   if (worker_ != nullptr) worker_->stop();
-  reactor_.for_each([this](Endpoint& endpoint) {
+  Reactor* const reactor = reactor_ref_.get();
+  if (reactor == nullptr) return;  // and with it the queries
+  reactor->for_each([this](Endpoint& endpoint) {
     const auto* query = dynamic_cast<Query*>(&endpoint);
     if (query != nullptr && query->resolver() == this) endpoint.close();
   });

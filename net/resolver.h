@@ -55,11 +55,11 @@ class Resolver {
  public:
   using Done = void (*)(void* context, const Resolution& resolution);
 
-  // `reactor` must outlive the resolver.
-  explicit Resolver(Reactor& reactor, ResolverOptions options = {}) : reactor_(reactor), options_(options) {}
+  explicit Resolver(Reactor& reactor, ResolverOptions options = {})
+      : reactor_(reactor), reactor_ref_(reactor.ref()), options_(options) {}
   Resolver(const Resolver&) = delete;
   Resolver& operator=(const Resolver&) = delete;
-  // Cancels what is under way.
+  // Before or after its reactor. Cancels what is under way.
   ~Resolver();
 
   // Looks for the addresses of `host` (without brackets, copied) and calls `done` in a later turn: with Errc::timed_out
@@ -80,6 +80,7 @@ class Resolver {
   static void post(Reactor& reactor, SlotId query, Answer answer);
 
   Reactor& reactor_;
+  ReactorRef reactor_ref_;
   ResolverOptions options_;
   std::shared_ptr<Worker> worker_;  // made when it is first needed; its thread holds it too
 };

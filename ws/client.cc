@@ -232,6 +232,7 @@ void Dial::try_again() {
 }
 
 void Dial::stop() {
+  if (client_.reactor_ref_.get() == nullptr) return;  // all of it is gone
   client_.resolver_.cancel(std::exchange(step_, {}));
   if (connection_ == SlotId{}) return;
   client_.connections_.erase(connection_.packed());
@@ -243,6 +244,7 @@ void Dial::stop() {
 
 Client::Client(net::Reactor& reactor, void* handler, const HandlerTable& table, ClientOptions options)
     : reactor_(reactor),
+      reactor_ref_(reactor.ref()),
       handler_(handler),
       table_(table),
       options_(std::move(options)),

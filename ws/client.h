@@ -86,14 +86,14 @@ struct Unreachable {
 
 class Client final : private DialObserver {
  public:
-  // `handler` must outlive the client, and the client its connections: destroy the reactor first, or let it run a turn
-  // after close_all().
+  // `handler` must outlive the client.
   template <class H>
   Client(net::Reactor& reactor, H& handler, ClientOptions options = {})
       : Client(reactor, &handler, handler_table<H>, std::move(options)) {}
   Client(net::Reactor& reactor, void* handler, const HandlerTable& table, ClientOptions options);
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
+  // Before or after its reactor, as ~Service().
   ~Client();
 
   // Begins. Returns the dial's number, or invalid_argument when the URL or the request cannot be used (url_error()), or
@@ -123,6 +123,7 @@ class Client final : private DialObserver {
   void report(const Unreachable& unreachable);
 
   net::Reactor& reactor_;
+  net::ReactorRef reactor_ref_;
   void* handler_;
   const HandlerTable& table_;
   ClientOptions options_;

@@ -22,7 +22,8 @@ constexpr std::size_t direct_from_bytes = 32 * 1024;
 // ---- Handle ----
 
 Connection* Handle::get() const {
-  return reactor_ == nullptr ? nullptr : static_cast<Connection*>(reactor_->find(id_));
+  net::Reactor* const reactor = reactor_.get();
+  return reactor == nullptr ? nullptr : static_cast<Connection*>(reactor->find(id_));
 }
 
 SendStatus Handle::send(Opcode opcode, Bytes payload, Result result, Compress compress) const {
@@ -35,16 +36,32 @@ SendStatus Handle::send(PreparedMessage message, Result result, Compress compres
 
 SendStatus Handle::post_message(PreparedMessage message, bool copied, Result result,
                                 Compress compress) const {
-  const std::size_t bytes = message.frame().size() + sizeof(Task);
-  auto deliver = [handle = *this, message = std::make_unique<PreparedMessage>(std::move(message)), copied,
-                  result, compress] {
-    Connection* connection = handle.get();
-    SendStatus status = SendStatus::closed;
-    if (connection != nullptr)
-      status = copied ? connection->send_copied(*message, compress) : connection->send(*message, compress);
-    if (result != nullptr) result(handle, status);
+  struct Delivery {
+    Handle to;
+    PreparedMessage message;
+    bool copied;
+    Result result;
+    Compress compress;
+
+    void operator()(Connection* connection) const {
+      SendStatus status = SendStatus::closed;
+      if (connection != nullptr)
+        status = copied ? connection->send_copied(message, compress) : connection->send(message, compress);
+      if (result != nullptr) result(to, status);
+    }
   };
-  return reactor_->post_bounded(std::move(deliver), bytes) ? SendStatus::queued : SendStatus::full;
+  if (*this == Handle()) {
+    if (result != nullptr) result(*this, SendStatus::closed);
+    return SendStatus::closed;
+  }
+  const std::size_t bytes = message.frame().size() + sizeof(Task);
+  auto delivery = std::make_unique<Delivery>(Delivery{*this, std::move(message), copied, result, compress});
+  Delivery& kept = *delivery;
+  Task task = detail::Visit(*this, [delivery = std::move(delivery)](Connection* to) { (*delivery)(to); });
+  const net::Posted posted = reactor_.post(task, bytes);
+  if (posted == net::Posted::full) kept.result = nullptr;  // nothing is done
+  if (posted == net::Posted::taken) return SendStatus::queued;
+  return posted == net::Posted::full ? SendStatus::full : SendStatus::closed;
 }
 
 void Handle::close(CloseCode code) const {
@@ -331,7 +348,15 @@ void Connection::let_leave() {
   finish();
 }
 
+// The service ends before its reactor.
+void Connection::leave_service() {
+  terminate();
+  on_closed();
+  service_ = nullptr;
+}
+
 void Connection::on_closed() {
+  if (service_ == nullptr) return;
   const bool ended = pending_ != nullptr && pending_->ended;  // and then failed, before its slices were done
   report({.code = CloseCode::abnormal,
           .reason = {},

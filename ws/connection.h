@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <levada/core/block_pool.h>
 #include <levada/core/bytes.h>
@@ -94,23 +95,22 @@ enum class Compress : std::uint8_t {
 // A name for a connection that any thread may keep and use, also when the connection is gone.
 class Handle {
  public:
-  Handle() = default;
-  Handle(net::Reactor& reactor, SlotId id) : reactor_(&reactor), id_(id) {}
+  Handle() = default;  // of no connection
+  Handle(net::Reactor& reactor, SlotId id) : reactor_(reactor.ref()), id_(id) {}
 
   bool operator==(const Handle&) const = default;
 
-  // Any thread. Calls `use(Connection*)` on the reactor's thread in its next turn, with nullptr when the connection
-  // does not exist any more. The captures of `use` may be 24 bytes. The reactor must still exist.
+  // Any thread. Calls `use(Connection*)` once, on the reactor's thread in its next turn, with nullptr when the connection
+  // does not exist any more. When the reactor is gone too, that is at once, and when it ends before its next turn, by its
+  // destructor. The captures of `use` may be 24 bytes.
   template <class Use>
-  void run(Use use) const {
-    reactor_->post([handle = *this, use = std::move(use)]() mutable { use(handle.get()); });
-  }
+  void run(Use use) const;
 
   using Result = void (*)(Handle handle, SendStatus status);
   // Any thread. Copies the message and sends it in the reactor's next turn, compressed as Connection::send() would:
-  // `queued` says no more than that. `result`, if given, is called there with what became of it: SendStatus::closed when
-  // the connection was gone. Or nothing is done, and the answer is `full`: net::ReactorOptions::max_posted_bytes wait for
-  // the reactor.
+  // `queued` says no more than that. `result`, if given, is called as in run() with what became of it: SendStatus::closed
+  // when the connection was gone. Or nothing is done, and the answer is `full`: net::ReactorOptions::max_posted_bytes wait
+  // for the reactor. `closed`: the reactor is gone.
   SendStatus send(Opcode opcode, Bytes payload, Result result = nullptr,
                   Compress compress = Compress::automatic) const;
   // Any thread. The same without a copy.
@@ -125,9 +125,32 @@ class Handle {
  private:
   SendStatus post_message(PreparedMessage message, bool copied, Result result, Compress compress) const;
 
-  net::Reactor* reactor_ = nullptr;
+  net::ReactorRef reactor_;
   SlotId id_;
 };
+
+namespace detail {
+// A task of a handle: calls `use` once, at the latest when it is destroyed, for then there is no reactor.
+template <class Use>
+struct Visit {
+  Visit(Handle to, Use&& by) : handle(to), use(std::move(by)) {}
+  Visit(Visit&& other) noexcept : handle(std::exchange(other.handle, {})), use(std::move(other.use)) {}
+  ~Visit() {
+    if (handle != Handle()) use(static_cast<Connection*>(nullptr));
+  }
+  void operator()() { use(std::exchange(handle, {}).get()); }
+
+  Handle handle;  // of nothing once it was called
+  Use use;
+};
+}  // namespace detail
+
+template <class Use>
+void Handle::run(Use use) const {
+  if (*this == Handle()) return use(static_cast<Connection*>(nullptr));
+  Task task = detail::Visit<Use>(*this, std::move(use));
+  static_cast<void>(reactor_.post(task));
+}
 
 class Connection final : public net::Stream {
  public:
@@ -316,6 +339,7 @@ class Connection final : public net::Stream {
 
   // Messages.
   void shut_down();
+  void leave_service();
   bool is_over() const { return phase_ == Phase::closed && all_sent(); }
   bool shakes_hands() const { return phase_ == Phase::handshake || phase_ == Phase::held; }
   void shed(bool cut);
@@ -339,7 +363,7 @@ class Connection final : public net::Stream {
   Decoded decode(Decoder& decoder, MutableBytes& in);
 
   std::uint32_t received_ms_ = 0;  // when bytes were last received; here it fills a hole
-  Service* service_;
+  Service* service_;               // nullptr once that is gone: then it is closed
   void* user_data_ = nullptr;
   Pending* pending_ = nullptr;
   Phase phase_;

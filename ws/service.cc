@@ -54,6 +54,7 @@ ConstantFields constant_fields(const ServiceOptions& options) {
 Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table,
                  ServiceOptions options)
     : reactor_(reactor),
+      reactor_ref_(reactor.ref()),
       handler_(handler),
       table_(table),
       options_(bounded(std::move(options))),
@@ -78,6 +79,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
 }
 
 Service::~Service() {
+  if (reactor_ref_.get() != nullptr) leave_reactor();  // else it has closed them all
   assert(connections_ == 0);
   // Whichever goes first of a service and its routes, the other does not look for it.
   if (root_ != this)
@@ -218,11 +220,26 @@ void Service::shut_down(Task empty) {
   if (!shutting_down_) found_by_shut_down_ = connections_;
   shutting_down_ = true;
   on_empty_ = std::move(empty);
+  close_listeners();
+  for_each_endpoint([](Connection& connection) { connection.shut_down(); });
+}
+
+void Service::leave_reactor() {
+  on_empty_ = {};
+  close_listeners();
+  waiting_.clear();
+  reactor_.for_each_slot([this](net::Endpoint& endpoint) {
+    if (!endpoint.carries_messages()) return;
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (connection.service_ == this) connection.leave_service();
+  });
+}
+
+void Service::close_listeners() {
   reactor_.for_each([this](net::Endpoint& endpoint) {
     const bool listens = endpoint.kind() == net::EndpointKind::listener;
     if (listens && static_cast<net::Listener&>(endpoint).context() == this) endpoint.close();
   });
-  for_each_endpoint([](Connection& connection) { connection.shut_down(); });
 }
 
 std::size_t Service::unfinished() {

@@ -274,8 +274,7 @@ class DialObserver {
 
 class Service {
  public:
-  // `handler` and `table` must outlive the service, and the service its connections: destroy the reactor first, or
-  // close them all and let it run a turn.
+  // `handler` and `table` must outlive the service.
   Service(net::Reactor& reactor, Role role, void* handler, const HandlerTable& table,
           ServiceOptions options = {});
   template <class H>
@@ -283,6 +282,8 @@ class Service {
       : Service(reactor, role, &handler, handler_table<H>, std::move(options)) {}
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
+  // Before or after its reactor. Before: on the reactor's thread, but not from one of its own handlers. Closes its
+  // listeners, and ends its connections at once as terminate() does, with on_close, which must not begin others.
   ~Service();
 
   // What is wrong with the options, if anything: then the service neither listens nor adopts nor dials.
@@ -360,6 +361,8 @@ class Service {
   void for_each_endpoint(Visit&& visit);
   std::size_t weigh();
   void relieve();
+  void close_listeners();
+  void leave_reactor();
   static void accepted(void* context, net::Listener& listener, Fd fd);
   bool is_full() const {
     return options_.max_connections != 0 && all_connections_ >= options_.max_connections;
@@ -378,6 +381,7 @@ class Service {
   static void give_pending(Pending& pending);
 
   net::Reactor& reactor_;
+  net::ReactorRef reactor_ref_;
   void* handler_;
   const HandlerTable& table_;
   ServiceOptions options_;

@@ -4,11 +4,16 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <algorithm>
+#include <atomic>
 #include <csignal>
+#include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -316,4 +321,173 @@ TEST_CASE("an exception that leaves a handler ends the process") {
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(WIFSIGNALED(status));
+}
+
+// ---- The order in which things end ----
+
+TEST_CASE("a service that ends before its reactor closes its connections at once, and tells them") {
+  in_every_world([](World& world) {
+    int closed = 0;
+    Client* open = nullptr;
+    Client* half = nullptr;
+    Client* asked = nullptr;
+    Client* left = nullptr;
+    {
+      Echo handler;
+      Service service(world.reactor(), Role::server, handler);
+      world.listen(service);
+      handler.closing = [&closed](Connection&) { closed++; };
+      open = &world.open();
+      half = &world.open();
+      half->send(Opcode::text, random_letters(100'000), {.fin = false});
+      left = &world.open();
+      asked = &world.connect();
+      asked->write("GET / HT");
+      world.settle();
+      left->send(Opcode::close, "");
+      REQUIRE(world.until([&] { return closed == 1; }));
+      handler.last.get()->send_text("lost");
+      REQUIRE(service.connections() == 4);
+    }
+    CHECK(closed == 3);
+    for (Client* client : {open, half, asked, left}) {
+      CHECK(world.until([&] { return client->ended || client->was_reset; }));
+    }
+    world.settle();
+    CHECK(world.reactor().endpoints() == 0);
+    CHECK(world.reactor().segments().in_use() == 0);
+  });
+}
+
+TEST_CASE("a service that only listens may end before its reactor, or after it") {
+  for (const Kind& kind : real_kinds()) {
+    CAPTURE(kind.name);
+    for (const bool service_first : {true, false}) {
+      Echo handler;
+      auto reactor = net::Reactor::create({.backend = kind.backend});
+      REQUIRE(reactor);
+      auto service = std::make_unique<Service>(**reactor, Role::server, handler);
+      auto fd = net::listen_stream(*net::Address::ip("127.0.0.1", 0));
+      const net::Address address = *net::Address::of_socket(fd->get());
+      REQUIRE(!service->listen(std::move(*fd)));
+      (*reactor)->run_once(0);
+      if (service_first) {
+        service.reset();
+        (*reactor)->run_once(0);
+        CHECK((*reactor)->endpoints() == 0);
+        Fd late(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        CHECK(::connect(late.get(), address.get(), address.size()) != 0);
+      }
+      reactor->reset();
+    }
+  }
+}
+
+TEST_CASE("what tells of a service's end may come in the turn in which its connections have closed") {
+  in_every_world([](World& world) {
+    Echo& handler = world.make_handler<Echo>();
+    auto service = std::make_unique<Service>(world.reactor(), Role::server, handler);
+    auto [fd, client] = world.pair();
+    service->adopt_upgraded(std::move(fd));
+    world.settle();
+    world.reactor().post([&] {
+      handler.last.get()->terminate();  // told at the end of the turn, or by the service
+      service.reset();
+      CHECK(handler.closes.size() == 1);
+    });
+    CHECK(world.until([&] { return service == nullptr && world.reactor().endpoints() == 0; }));
+    CHECK(handler.closes.size() == 1);
+  });
+}
+
+// ---- Handles ----
+
+namespace {
+
+std::vector<SendStatus> statuses;
+void note_status(Handle, SendStatus status) {
+  statuses.push_back(status);
+}
+
+int told_gone(const Handle& handle) {
+  int gone = 0;
+  handle.run([&gone](Connection* connection) { gone += connection == nullptr ? 1 : 100; });
+  handle.send(Opcode::text, to_bytes("x"), note_status);
+  handle.close();
+  return gone;
+}
+
+}  // namespace
+
+TEST_CASE("a handle of nothing answers at once") {
+  statuses.clear();
+  CHECK(told_gone({}) == 1);
+  CHECK(statuses == std::vector{SendStatus::closed});
+  CHECK(Handle().get() == nullptr);
+}
+
+TEST_CASE("a handle may be used when its reactor is gone, and what waited then is told so") {
+  for (const Kind& kind : all_kinds()) {
+    CAPTURE(kind.name);
+    statuses.clear();
+    Handle handle;
+    int gone = 0;
+    {
+      World world(kind);
+      Echo& handler = world.make_handler<Echo>();
+      auto [fd, client] = world.pair();
+      world.service(handler).adopt_upgraded(std::move(fd));
+      handle = handler.last;
+      REQUIRE(handle.get() != nullptr);
+      handle.run([&gone](Connection* connection) { gone += connection == nullptr ? 1 : 100; });
+      handle.send(Opcode::text, to_bytes("never"), note_status);
+      CHECK(gone == 0);
+    }
+    CHECK(gone == 1);
+    CHECK(statuses == std::vector{SendStatus::closed});
+    CHECK(told_gone(handle) == 1);
+    CHECK(handle.get() == nullptr);
+    // Nor is it taken for one of another reactor.
+    World world(kind);
+    Echo& handler = world.make_handler<Echo>();
+    auto [fd, client] = world.pair();
+    world.service(handler).adopt_upgraded(std::move(fd));
+    CHECK(handler.last != handle);
+    CHECK(told_gone(handle) == 1);
+    CHECK(statuses == std::vector{SendStatus::closed, SendStatus::closed, SendStatus::closed});
+  }
+}
+
+TEST_CASE("threads may go on using handles while reactors come and go") {
+  std::mutex mutex;
+  Handle shared;
+  std::atomic<bool> done{false};
+  std::atomic<int> called{0}, asked{0};
+  std::thread user([&] {
+    while (!done) {
+      const Handle handle = [&] {
+        const std::lock_guard lock(mutex);
+        return shared;
+      }();
+      asked++;
+      handle.run([&called](Connection*) { called++; });
+      handle.send(Opcode::text, to_bytes("hello"));
+    }
+  });
+  for (int i = 0; i < 100; i++) {
+    for (const Kind& kind : real_kinds()) {
+      World world(kind);
+      Echo& handler = world.make_handler<Echo>();
+      auto [fd, client] = world.pair();
+      world.service(handler).adopt_upgraded(std::move(fd));
+      {
+        const std::lock_guard lock(mutex);
+        shared = handler.last;
+      }
+      if (i % 4 == 0) CHECK(client->frame() == Frame{text, "hello"});
+    }
+  }
+  done = true;
+  user.join();
+  CHECK(called == asked);
 }
