@@ -76,7 +76,7 @@ class IoUringBackend final : public Backend {
   explicit IoUringBackend(Reactor& reactor)
       : reactor_(reactor), buffers_(reactor), large_buffer_(reactor.blocks(), 0) {}
   ~IoUringBackend() override;
-  bool init();
+  Error init();
 
   BackendKind kind() const override { return BackendKind::io_uring; }
   Error start(Endpoint& endpoint) override;
@@ -143,17 +143,18 @@ class IoUringBackend final : public Backend {
 
 // ---- Setting up ----
 
-bool IoUringBackend::init() {
-  if (init_ring(ring_, submission_entries, completion_entries) < 0) return false;
+Error IoUringBackend::init() {
+  const int made = init_ring(ring_, submission_entries, completion_entries);
+  if (made < 0) return Error::from_os("io_uring_setup", -made);
   ring_made_ = true;
   event_ = Fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  if (!event_) return false;
-  if (!buffers_.make(ring_)) return false;
+  if (!event_) return Error::from_os("eventfd", errno);
+  if (const Error error = buffers_.make(ring_)) return error;
   completions_.reserve(completion_entries);  // grown by use otherwise, in the middle of the work
   flights_.reserve(completion_entries);
   starved_.reserve(completion_entries);
   arm_poll(event_.get(), POLLIN, Operation::wake, {});
-  return true;
+  return {};
 }
 
 // The ring belongs to the thread that enables it: the one that runs the loop, not the one that made the
@@ -598,9 +599,10 @@ void IoUringBackend::restart_starved() {
   starved_.clear();
 }
 
-std::unique_ptr<Backend> make_io_uring_backend(Reactor& reactor) {
+std::unique_ptr<Backend> make_io_uring_backend(Reactor& reactor, Error& error) {
   auto backend = std::make_unique<IoUringBackend>(reactor);
-  if (!backend->init()) return nullptr;
+  error = backend->init();
+  if (error) return nullptr;
   return backend;
 }
 

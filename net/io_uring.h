@@ -39,11 +39,11 @@ struct IoUringAbilities {
   bool sufficient() const { return ring && buffer_ring && multishot && inline_sends; }
 };
 
-// Tries it once and remembers. Any thread.
-const IoUringAbilities& io_uring_abilities();
+// Tries it and remembers, unless descriptors or memory were lacking: then the next call tries again. Any thread.
+IoUringAbilities io_uring_abilities();
 
-// nullptr when a ring cannot be made after all, for want of memory or descriptors; needs sufficient()
-// abilities.
-std::unique_ptr<Backend> make_io_uring_backend(Reactor& reactor);
+// nullptr, and the reason in `error`, when a ring cannot be made after all, for want of memory or descriptors; needs
+// sufficient() abilities.
+std::unique_ptr<Backend> make_io_uring_backend(Reactor& reactor, Error& error);
 
 }  // namespace levada::net

@@ -4,12 +4,11 @@
 
 namespace levada::net {
 
-const IoUringAbilities& io_uring_abilities() {
-  static const IoUringAbilities none{.error = {Errc::not_supported, "built without io_uring"}};
-  return none;
+IoUringAbilities io_uring_abilities() {
+  return {.error = {Errc::not_supported, "built without io_uring"}};
 }
 
-std::unique_ptr<Backend> make_io_uring_backend(Reactor&) {
+std::unique_ptr<Backend> make_io_uring_backend(Reactor&, Error&) {
   return nullptr;
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include <levada/net/io_uring.h>
@@ -15,9 +17,19 @@ void ReceiveBuffer::give_back(Owner* owner) {
   buffer->ring_.take_back(buffer);
 }
 
-bool ReceiveRing::make(io_uring& uring) {
+namespace {
+
+// The environment can ask for what kernels before 6.12 do, to try it on others.
+bool incremental_is_forbidden() {
+  const char* text = std::getenv("LEVADA_INCREMENTAL");
+  return text != nullptr && std::string_view(text) == "0";
+}
+
+}  // namespace
+
+Error ReceiveRing::make(io_uring& uring) {
   uring_ = &uring;
-  incremental_ = io_uring_abilities().incremental;
+  incremental_ = io_uring_abilities().incremental && !incremental_is_forbidden();
   const ReactorOptions& options = reactor_.options();
   // Used up one message at a time, buffers have to be many; used up incrementally, they may be few and large.
   const unsigned default_count = incremental_ ? 32 : 256;
@@ -27,7 +39,7 @@ bool ReceiveRing::make(io_uring& uring) {
   buffer_bytes_ = options.receive_buffer_bytes == 0 ? default_bytes : options.receive_buffer_bytes;
   int result = 0;
   ring_ = make_buffer_ring(uring, count_, group, incremental_, result);
-  if (ring_ == nullptr) return false;
+  if (ring_ == nullptr) return Error::from_os("register buffer ring", -result);
   memory_ = reactor_.blocks().allocate(count_ * buffer_bytes_);
   // Resident from the start: no page fault while receiving, and a footprint that does not creep up with use.
   std::memset(memory_->data(), 0, count_ * buffer_bytes_);
@@ -37,7 +49,7 @@ bool ReceiveRing::make(io_uring& uring) {
     provide(*buffers_.back());
   }
   finished_.reserve(count_);
-  return true;
+  return {};
 }
 
 void ReceiveRing::free() {

@@ -12,6 +12,7 @@
 
 #include <levada/core/block_pool.h>
 #include <levada/core/bytes.h>
+#include <levada/core/error.h>
 #include <levada/net/io_uring_compat.h>
 
 namespace levada::net {
@@ -47,7 +48,7 @@ class ReceiveRing {
   ~ReceiveRing();
 
   // By the reactor's options. Returns false if the kernel refuses.
-  bool make(io_uring& uring);
+  Error make(io_uring& uring);
   // Before the io_uring is gone.
   void free();
 

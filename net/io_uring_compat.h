@@ -20,6 +20,10 @@ void free_buffer_ring(io_uring& ring, io_uring_buf_ring* buffers, unsigned entri
 
 // A ring as the backend wants it, not enabled yet: the thread that enables it owns it. 0 or a negative errno.
 int init_ring(io_uring& ring, unsigned submissions, unsigned completions);
+// Finds out what io_uring_abilities() remembers.
+struct IoUringAbilities;
+IoUringAbilities probe_io_uring();
+
 // liburing 2.3 declares io_uring_enable_rings() and does not export it.
 void enable_ring(io_uring& ring);
 

@@ -7,6 +7,8 @@
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <optional>
 #include <vector>
 
 #include <levada/core/fd.h>
@@ -87,8 +89,7 @@ bool wait_for_completion(io_uring& ring, io_uring_cqe& completion) {
   return true;
 }
 
-bool try_multishot(io_uring& ring, io_uring_buf_ring* buffers) {
-  const SocketPair pair;
+bool try_multishot(io_uring& ring, io_uring_buf_ring* buffers, const SocketPair& pair) {
   std::uint8_t memory[2][64];
   for (std::uint16_t i = 0; i < 2; i++) {
     io_uring_buf_ring_add(buffers, memory[i], sizeof memory[i], i, io_uring_buf_ring_mask(2), i);
@@ -109,7 +110,7 @@ bool try_multishot(io_uring& ring, io_uring_buf_ring* buffers) {
 
 // A buffer that is used incrementally says where bytes lie by the order of the completions alone, and there are kernels
 // that report a single receive after a multishot one that came later. Two receives in one submission show which this is.
-bool try_incremental_order(io_uring& ring) {
+bool try_incremental_order(io_uring& ring, const SocketPair& single, const SocketPair& multishot) {
   constexpr std::uint16_t group = 1;
   int result = 0;
   io_uring_buf_ring* buffers = make_buffer_ring(ring, 2, group, true, result);
@@ -117,8 +118,6 @@ bool try_incremental_order(io_uring& ring) {
   std::uint8_t memory[64] = {};
   io_uring_buf_ring_add(buffers, memory, sizeof memory, 0, io_uring_buf_ring_mask(2), 0);
   io_uring_buf_ring_advance(buffers, 1);
-  const SocketPair single;
-  const SocketPair multishot;
   send(single.right.get(), "s", 1, MSG_NOSIGNAL);
   send(multishot.right.get(), "m", 1, MSG_NOSIGNAL);
   for (const SocketPair* pair : {&single, &multishot}) {
@@ -142,8 +141,7 @@ bool try_incremental_order(io_uring& ring) {
 }
 
 // More than a socket takes must end at once with the part that was taken.
-bool try_inline_send(io_uring& ring) {
-  const SocketPair pair;
+bool try_inline_send(io_uring& ring, const SocketPair& pair) {
   const std::vector<std::uint8_t> much(std::size_t{4} << 20);
   io_uring_sqe* request = io_uring_get_sqe(&ring);
   io_uring_prep_send(request, pair.left.get(), much.data(), much.size(),
@@ -157,9 +155,16 @@ bool try_inline_send(io_uring& ring) {
   return works;
 }
 
-IoUringAbilities probe() {
+}  // namespace
+
+IoUringAbilities probe_io_uring() {
   IoUringAbilities found;
   found.built_in = true;
+  const SocketPair pairs[4];
+  if (!pairs[3].right) {
+    found.error = Error::from_os("socketpair", errno);
+    return found;
+  }
   io_uring ring;
   const int made = init_ring(ring, 8, 16);
   if (made < 0) {
@@ -176,23 +181,28 @@ IoUringAbilities probe() {
     found.error = Error::from_os("register buffer ring", -result);
   } else {
     found.buffer_ring = true;
-    found.multishot = try_multishot(ring, buffers);
-    found.incremental = found.incremental && found.multishot && try_incremental_order(ring);
+    found.multishot = try_multishot(ring, buffers, pairs[0]);
+    found.incremental =
+        found.incremental && found.multishot && try_incremental_order(ring, pairs[1], pairs[2]);
     if (!found.multishot) found.error = {Errc::not_supported, "multishot receive"};
     free_buffer_ring(ring, buffers, 2, 0);
   }
   if (found.multishot) {
-    found.inline_sends = try_inline_send(ring);
+    found.inline_sends = try_inline_send(ring, pairs[3]);
     if (!found.inline_sends) found.error = {Errc::not_supported, "sends that never wait"};
   }
   io_uring_queue_exit(&ring);
   return found;
 }
 
-}  // namespace
-
-const IoUringAbilities& io_uring_abilities() {
-  static const IoUringAbilities found = probe();
+IoUringAbilities io_uring_abilities() {
+  static std::mutex mutex;
+  static std::optional<IoUringAbilities> known;
+  const std::lock_guard lock(mutex);
+  if (known) return *known;
+  const IoUringAbilities found = probe_io_uring();
+  const bool may_pass = found.error.code == Errc::descriptor_limit || found.error.code == Errc::no_memory;
+  if (!may_pass) known = found;
   return found;
 }
 

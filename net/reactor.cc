@@ -183,13 +183,14 @@ Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) 
   if (const Error error = ask_environment(wanted)) return error;
   std::string reason;
   if (wanted != BackendKind::epoll) {
-    const IoUringAbilities& abilities = io_uring_abilities();
+    const IoUringAbilities abilities = io_uring_abilities();
     Error error = abilities.error;
     if (abilities.sufficient()) {
-      auto make = [](Reactor& reactor, void*) { return make_io_uring_backend(reactor); };
-      auto reactor = std::make_unique<Reactor>(options, make, nullptr);
+      auto make = [](Reactor& reactor, void* why) {
+        return make_io_uring_backend(reactor, *static_cast<Error*>(why));
+      };
+      auto reactor = std::make_unique<Reactor>(options, make, &error);
       if (reactor->backend_ != nullptr) return reactor;
-      error = {Errc::no_memory, "io_uring_setup"};
     }
     if (wanted == BackendKind::io_uring) return error;
     reason = "io_uring: " + error.message();

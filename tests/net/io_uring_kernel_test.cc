@@ -1,7 +1,9 @@
 // What the io_uring backend relies on the kernel for, asked of the kernel alone: sends end inside the
 // submitting enter.
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 #include <string>
 #include <vector>
 
@@ -173,4 +175,27 @@ TEST_CASE("io_uring: a close behind a cancellation ends the connection once its 
   CHECK(completion->user_data == 1);
   CHECK(completion->res == -ECANCELED);
   CHECK(recv(pair.peer.get(), &byte, 1, 0) == 0);
+}
+
+TEST_CASE(
+    "io_uring: a lack of descriptors is told as that, at whichever step, and is not taken for the kernel's") {
+  if (!io_uring_abilities().sufficient()) return;
+  rlimit old{};
+  REQUIRE(getrlimit(RLIMIT_NOFILE, &old) == 0);
+  int lacked = 0, lacked_in_probe = 0;
+  for (rlim_t spare = 0; spare < 20; spare++) {
+    const rlimit low{static_cast<rlim_t>(Fd(dup(0)).get()) + spare, old.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    auto reactor = Reactor::create({.backend = BackendKind::io_uring});
+    const IoUringAbilities found = probe_io_uring();
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    if (!reactor) CHECK(reactor.error().code == Errc::descriptor_limit);
+    if (!found.sufficient()) CHECK(found.error.code == Errc::descriptor_limit);
+    lacked += !reactor;
+    lacked_in_probe += !found.sufficient();
+  }
+  CHECK(lacked > 0);
+  CHECK(lacked < 20);
+  CHECK(lacked_in_probe > lacked);
+  CHECK(lacked_in_probe < 20);
 }

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -111,6 +112,14 @@ void on_each_backend(Test&& test, ReactorOptions options = {}) {
     REQUIRE(reactor);
     test(**reactor);
   }
+  if (!io_uring_abilities().incremental) return;
+  CAPTURE("io_uring, one receive for each buffer");
+  options.backend = BackendKind::io_uring;
+  setenv("LEVADA_INCREMENTAL", "0", 1);
+  auto reactor = Reactor::create(options);
+  unsetenv("LEVADA_INCREMENTAL");
+  REQUIRE(reactor);
+  test(**reactor);
 }
 
 // Turns until `done()`; false if it does not come to that in ten seconds.

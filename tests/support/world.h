@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <cerrno>
+#include <cstdlib>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -34,13 +35,18 @@ struct Kind {
   std::string name;
   net::BackendKind backend;
   net::SimulationOptions simulation = {};
+  bool incremental = true;  // io_uring: false for receive buffers as kernels before 6.12 have them
 
   bool simulated() const { return backend == net::BackendKind::simulated; }
 };
 
 inline std::vector<Kind> real_kinds() {
   std::vector<Kind> kinds{{"epoll", net::BackendKind::epoll}};
-  if (net::io_uring_abilities().sufficient()) kinds.push_back({"io_uring", net::BackendKind::io_uring});
+  const net::IoUringAbilities abilities = net::io_uring_abilities();
+  if (abilities.sufficient()) kinds.push_back({"io_uring", net::BackendKind::io_uring});
+  if (abilities.sufficient() && abilities.incremental) {
+    kinds.push_back({"io_uring, one receive for each buffer", net::BackendKind::io_uring, {}, false});
+  }
   return kinds;
 }
 
@@ -195,7 +201,9 @@ class World {
       simulation_ = std::make_unique<net::Simulation>(kind.simulation);
       reactor_ = std::make_unique<net::Reactor>(options, net::SimulatedBackend::make, simulation_.get());
     } else {
+      if (!kind.incremental) setenv("LEVADA_INCREMENTAL", "0", 1);
       auto reactor = net::Reactor::create(options);
+      unsetenv("LEVADA_INCREMENTAL");
       REQUIRE(reactor);
       reactor_ = std::move(*reactor);
     }

@@ -51,7 +51,7 @@ Json machine() {
 }
 
 Json io_uring() {
-  const net::IoUringAbilities& abilities = net::io_uring_abilities();
+  const net::IoUringAbilities abilities = net::io_uring_abilities();
   const std::pair<const char*, bool> list[] = {
       {"ring", abilities.ring},
       {"buffer_ring", abilities.buffer_ring},
