@@ -133,7 +133,7 @@ TEST_CASE("every option reaches its place") {
   CHECK(options.connect_rate == 500);
   CHECK(options.timeout_ms == 2000);
   CHECK(options.backend == net::BackendKind::epoll);
-  CHECK(options.server_pid() == 17);
+  CHECK(options.server_pids == std::vector<int>{17});
   CHECK(options.drain_ns == 3 * second);
   CHECK(options.fields ==
         std::vector<std::pair<std::string, std::string>>{{"X-Token", "abc"}, {"X-More", ""}});
@@ -176,6 +176,23 @@ TEST_CASE("a rate makes an open loop, a count ends a run") {
   Options both;
   CHECK(parse({"ws://h/", "-n", "20k", "-d", "5s"}, both) == -1);
   CHECK(both.duration_ns == 5 * second);
+}
+
+TEST_CASE("the Host and the Origin of the request can be others") {
+  Options options;
+  CHECK(parse({"ws://h/", "-H", "Host: other.example:80", "-H", "origin: http://o"}, options) == -1);
+  CHECK(options.host == "other.example:80");
+  CHECK(options.origin == "http://o");
+  CHECK(options.fields.empty());
+}
+
+TEST_CASE("what may be in flight is bounded by number and by memory") {
+  CHECK(most_in_flight(0) == 8'000'000);
+  CHECK(most_in_flight(134) == 8'000'000);
+  CHECK(most_in_flight(1 << 20) == 1024);
+  CHECK(most_in_flight(1 << 30) == 1);
+  Options options;
+  CHECK(parse({"ws://h/", "-b", "1Mi", "-p", "512", "-c", "4", "-t", "2"}, options) == -1);
 }
 
 TEST_CASE("modes set what they need") {
@@ -229,6 +246,15 @@ TEST_CASE("impossible options end with status 2") {
       {"ws://h/", "-R", "5", "-p", "2"},
       {"ws://h/", "--poisson"},
       {"ws://h/", "-n", "x"},
+      {"ws://h/", "-n", "0"},
+      {"ws://h/", "-R", "0.0000000001"},
+      {"ws://h/", "--search", "0.0000000001-1", "--expect", "p99<1ms"},
+      {"ws://h/", "-b", "1Mi", "-p", "1k", "-c", "2"},
+      {"ws://h/", "-b", "1", "-p", "1M", "-c", "9"},
+      {"ws://h/", "--against", "ws://i/", "--html", "r.html"},
+      {"ws://h/", "--search", "1k-50k", "--expect", "p99<1ms", "--csv", "r.csv"},
+      {"ws://h/", "--hgrm", "/nonexistent/r.hgrm"},
+      {"ws://h/", "--json=/"},
       {"ws://h/", "--mode", "dance"},
       {"ws://h/", "--mode", "ping", "-b", "126"},
       {"ws://h/", "--mode", "ping", "--shape", "cuts"},
@@ -243,14 +269,21 @@ TEST_CASE("impossible options end with status 2") {
       {"ws://h/", "--slow", "x"},
       {"ws://h/", "-H", "no colon"},
       {"ws://h/", "-H", "X: a\r\nY: b"},
+      {"ws://h/", "-H", "Bad Name: a"},
+      {"ws://h/", "-H", ": a"},
+      {"ws://h/", "-H", "Sec-WebSocket-Key: a"},
+      {"ws://h/", "-H", "Host: no host"},
+      {"ws://h/", "--origin", "a\nb"},
+      {"ws://h/", "--subprotocol", "a b"},
       {"ws://h/", "-f", "/nonexistent/file"},
+      {"ws://h/", "-f", "/"},
       {"ws://h/", "--source", "nowhere"},
       {"ws://h/", "--expect", "p99"},
       {"ws://h/", "--against", "http://i/"},
       {"ws://h/", "--search", "1k-50k"},
       {"ws://h/", "--search", "50k-1k", "--expect", "p99<1ms"},
       {"ws://h/", "--search", "1k-2k", "--expect", "p99<1ms", "--against", "ws://i/"},
-      {"ws://h/", "--server-pid", "1,2"},
+      {"ws://h/", "--against", "ws://i/", "--server-pid", "1,2,3"},
       {"--compare", "a.json"},
   };
   for (const auto& arguments : wrong) {

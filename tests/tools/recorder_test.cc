@@ -48,14 +48,14 @@ TEST_CASE("what never comes is recorded with its age, and counted") {
   recorder.begin(10 * second);
   recorder.lose(11 * second, 14 * second);
   recorder.lose(9 * second, 14 * second);  // planned before: lost, but not measured
-  recorder.leave_unsent(12 * second, 14 * second);
+  recorder.leave_unsent(12 * second, 14 * second, 3);
   recorder.end(14 * second, 0);
   recorder.finish();
   const Result& result = recorder.result();
   CHECK(result.errors.at("lost") == 2);
-  CHECK(result.censored == 2);
-  CHECK(result.unsent == 1);
-  CHECK(result.response.count() == 2);
+  CHECK(result.censored == 4);
+  CHECK(result.unsent == 3);
+  CHECK(result.response.count() == 4);
   CHECK(result.response.max() == 3 * second);
   CHECK(result.lag.max() == 2 * second);
 }

@@ -45,6 +45,31 @@ TEST_CASE("a Poisson timetable has the rate, and the spread, of a Poisson proces
   CHECK(std::sqrt(squares / count - mean * mean) == doctest::Approx(interval).epsilon(0.02));
 }
 
+TEST_CASE("what was planned until now is taken in few groups, and none of it is lost") {
+  for (const std::uint64_t count : {1u, 100u, 100'000u, 1'000'000'000u}) {
+    CAPTURE(count);
+    Timetable table(1, begin_ns, 10, false);
+    const std::uint64_t first = table.next(), now = first + 10 * (count - 1);
+    std::uint64_t taken = 0, groups = 0, last = 0;
+    table.take_until(now, [&](std::uint64_t planned_ns, std::uint64_t times) {
+      CHECK(planned_ns >= last);
+      last = planned_ns;
+      taken += times;
+      groups++;
+    });
+    CHECK(taken == count);
+    CHECK(groups <= 300);
+    CHECK(table.next() == now + 10);
+  }
+  Timetable poisson(1, begin_ns, 1000, true);
+  std::uint64_t taken = 0;
+  poisson.take_until(begin_ns + 100'000'000, [&](std::uint64_t, std::uint64_t times) { taken += times; });
+  CHECK(static_cast<double>(taken) == doctest::Approx(100'000).epsilon(0.02));
+  CHECK(poisson.next() > begin_ns + 100'000'000);
+  Timetable late(1, begin_ns, 10, false);
+  late.take_until(begin_ns - 1, [](std::uint64_t, std::uint64_t) { FAIL_CHECK("nothing was planned"); });
+}
+
 TEST_CASE("the same seed makes the same timetable, another seed another one") {
   const auto one = first_times(Timetable(7, begin_ns, 1e6, true), 1000);
   CHECK(one == first_times(Timetable(7, begin_ns, 1e6, true), 1000));

@@ -1,6 +1,7 @@
 #include <levada/tools/load/shaper.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -91,6 +92,13 @@ TEST_CASE("a mix has every shape in turn") {
   CHECK(mix.pieces[4].size() == 2);
   CHECK(mix.pieces[8].size() == 106);
   CHECK(mix.count(DecoderEvent::ping) >= 2);
+}
+
+TEST_CASE("a mix cuts behind every byte, whatever the size of the frame") {
+  const Wire mix(Shape::mix, 10, 5 * 15);  // a frame of 16 bytes has 15 places, which 5 divides
+  std::set<std::size_t> cuts;
+  for (std::size_t i = 4; i < mix.pieces.size(); i += 5) cuts.insert(mix.pieces[i].front());
+  CHECK(cuts.size() == 15);
 }
 
 TEST_CASE("a control frame is one piece") {

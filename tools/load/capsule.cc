@@ -114,24 +114,25 @@ Json write_server(const Result& result) {
   return json;
 }
 
+Json second_to_json(const Second& second, bool with_sketch) {
+  Json json = {{"at_s", second.at_s},
+               {"messages", second.messages},
+               {"errors", second.errors},
+               {"open", second.open},
+               {"p50_us", us(second.response.percentile(50))},
+               {"p99_us", us(second.response.percentile(99))},
+               {"max_us", us(second.response.max())}};
+  if (!with_sketch) return json;
+  json["max_ns"] = second.response.max();
+  json["slots"] = write_slots([&](const auto& visit) {
+    for (const auto& [ns, times] : second.response.entries()) visit(ns, times);
+  });
+  return json;
+}
+
 Json write_series(const Result& result, bool with_sketches) {
   Json series = Json::array();
-  for (const Second& second : result.series) {
-    Json json = {{"at_s", second.at_s},
-                 {"messages", second.messages},
-                 {"errors", second.errors},
-                 {"open", second.open},
-                 {"p50_us", us(second.response.percentile(50))},
-                 {"p99_us", us(second.response.percentile(99))},
-                 {"max_us", us(second.response.max())}};
-    if (with_sketches) {
-      json["max_ns"] = second.response.max();
-      json["slots"] = write_slots([&](const auto& visit) {
-        for (const auto& [ns, times] : second.response.entries()) visit(ns, times);
-      });
-    }
-    series.push_back(std::move(json));
-  }
+  for (const Second& second : result.series) series.push_back(second_to_json(second, with_sketches));
   return series;
 }
 
@@ -142,7 +143,7 @@ Json write_options(const Options& options) {
                {"pace", to_string(options.pace)},
                {"depth", options.depth},
                {"rate", options.rate},
-               {"count", options.count},
+               {"count", options.count ? Json(*options.count) : Json()},
                {"connect_rate", options.connect_rate},
                {"message_bytes", options.bytes},
                {"literal", options.literal.has_value()},
@@ -229,21 +230,22 @@ void read_server(const Json& json, Result& result) {
   result.server = sample;
 }
 
+Second second_from_json(const Json& json) {
+  Second second;
+  second.at_s = json.at("at_s").get<double>();
+  second.messages = json.at("messages").get<std::uint64_t>();
+  second.errors = json.at("errors").get<std::uint64_t>();
+  second.open = json.at("open").get<std::uint64_t>();
+  if (!json.contains("slots")) return second;
+  std::vector<Sketch::Entry> entries;
+  read_slots(json["slots"].get<std::string>(),
+             [&](std::uint64_t ns, std::uint64_t times) { entries.emplace_back(ns, times); });
+  second.response = Sketch(std::move(entries), json.at("max_ns").get<std::uint64_t>());
+  return second;
+}
+
 void read_series(const Json& json, Result& result) {
-  for (const Json& from : json) {
-    Second second;
-    second.at_s = from.at("at_s").get<double>();
-    second.messages = from.at("messages").get<std::uint64_t>();
-    second.errors = from.at("errors").get<std::uint64_t>();
-    second.open = from.at("open").get<std::uint64_t>();
-    if (from.contains("slots")) {
-      std::vector<Sketch::Entry> entries;
-      read_slots(from["slots"].get<std::string>(),
-                 [&](std::uint64_t ns, std::uint64_t times) { entries.emplace_back(ns, times); });
-      second.response = Sketch(std::move(entries), from.at("max_ns").get<std::uint64_t>());
-    }
-    result.series.push_back(std::move(second));
-  }
+  for (const Json& second : json) result.series.push_back(second_from_json(second));
 }
 
 template <class Key>
@@ -307,7 +309,15 @@ std::string write_capsule(const Options& options, const Result& result, bool wit
   for (const auto& [name, histogram] : result.histograms()) {
     if (histogram->count() > 0) json["histograms"][name] = write_histogram(*histogram);
   }
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json.dump(with_sketches ? -1 : 2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string write_second(const Second& second) {
+  return second_to_json(second, true).dump();
+}
+
+Second read_second(const std::string& json) {
+  return second_from_json(Json::parse(json));
 }
 
 std::optional<Capsule> read_capsule(const std::string& text, std::string& why) {

@@ -13,8 +13,12 @@
 
 namespace levada::load {
 
-// Ends with a newline. `with_sketches`: also what is needed to add up each second of the series.
+// Ends with a newline. `with_sketches`: also what is needed to add up each second of the series, and all in one line.
 std::string write_capsule(const Options& options, const Result& result, bool with_sketches = false);
+
+// One second of the series, with its sketch, in one line without a newline.
+std::string write_second(const Second& second);
+Second read_second(const std::string& json);
 
 // What reports show of a capsule that was read.
 struct Capsule {

@@ -1,6 +1,7 @@
 // Client: one of a worker's connections, and what is remembered when it comes and goes.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <utility>
 
@@ -16,6 +17,17 @@ enum class Character : std::uint8_t {
   slow,     // reads for a moment, ten times a second
   churner,  // closes after some messages, and connects again
 };
+
+// Shares of the population, spread evenly over the numbers: every n-th is slow, and of the others every m-th a churner.
+inline Character character_of(std::uint32_t number, double slow_share, double churn_share) {
+  // How many of the first `count` a share is; what a decimal fraction lacks in binary is no whole one.
+  const auto part = [](double count, double share) { return std::floor(count * share + 1e-6); };
+  if (part(number + 1.0, slow_share) > part(number, slow_share)) return Character::slow;
+  const double others_before = number - part(number, slow_share);
+  const double churners = slow_share < 1 ? churn_share / (1 - slow_share) : 0;
+  return part(others_before + 1, churners) > part(others_before, churners) ? Character::churner
+                                                                           : Character::steady;
+}
 
 struct Client {
   Client(const Payloads& payloads, std::uint32_t number, unsigned depth, Character is)

@@ -47,6 +47,10 @@ bool Worker::may_dial() const {
 void Worker::dial_more() {
   if (phase_ != Phase::connecting && phase_ != Phase::loading) return;
   while (!to_dial_.empty() && may_dial()) {
+    if (left_ == 0 && options_.mode == Mode::churn) {
+      to_dial_.clear();
+      return stop_if_idle();
+    }
     Client& client = *to_dial_.front();
     to_dial_.pop_front();
     dial(client);
@@ -67,7 +71,7 @@ void Worker::dial(Client& client) {
   std::optional<net::Address> source;
   if (!options_.sources.empty()) source = options_.sources.address(client.number());
   ws::DialOptions dial;
-  dial.host = options_.target.host_field;
+  dial.host = options_.host.empty() ? options_.target.host_field : options_.host;
   dial.target = options_.target.request_target;
   dial.origin = options_.origin;
   dial.fields = fields;
@@ -79,6 +83,7 @@ void Worker::dial(Client& client) {
     dial.tls_port = options_.target.port;
   }
   dialed_++;
+  if (counts_handshakes()) left_--;
   client.dialed_ns = reactor_->now_ns();
   if (service_->dial(address_, dial) != nullptr) {
     in_handshake_++;
@@ -87,7 +92,13 @@ void Worker::dial(Client& client) {
   const Error& error = service_->last_error();
   recorder_.result().count(std::string("connect.") + to_string(error.code), 1,
                            "cannot connect: " + error.message());
+  give_up_attempt();
   if (comes_and_goes(client) && phase_ == Phase::loading) dial_again(client, retry_ms);
+}
+
+// The messages that a churner would have sent count as tried, so that a count is reached whoever answers.
+void Worker::give_up_attempt() {
+  if (options_.mode == Mode::churn) left_ -= std::min(left_, options_.messages_per_connection);
 }
 
 void Worker::dial_again(Client& client, std::uint32_t delay_ms) {
@@ -147,6 +158,7 @@ void Worker::on_refused(ws::Connection& connection, const ws::Refusal& refusal) 
   // What has not opened when the load ends is not waited for.
   if (phase_ == Phase::draining || phase_ == Phase::closing) return;
   note_refusal(connection, refusal);
+  give_up_attempt();
   Client& client = client_of(connection);
   if (comes_and_goes(client) && phase_ == Phase::loading) dial_again(client, retry_ms);
   dial_more();

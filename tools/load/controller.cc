@@ -38,7 +38,7 @@ void Controller::wait(std::uint64_t ns, const std::function<bool()>& done,
                       const std::function<void(double at_s)>& second) {
   const std::uint64_t begin = monotonic_ns();
   std::uint64_t next_second = begin + nanoseconds_per_second;
-  while (!interrupted_ && !done()) {
+  while (!done() && !stopped_) {
     const std::uint64_t now = monotonic_ns();
     if (now - begin >= ns) return;
     if (second && now >= next_second) {
@@ -47,30 +47,32 @@ void Controller::wait(std::uint64_t ns, const std::function<bool()>& done,
       continue;
     }
     const std::uint64_t left = ns - (now - begin);
-    poll(second ? std::min(left, next_second - now) : left, -1);
+    poll(second ? std::min(left, next_second - now) : left);
   }
 }
 
 bool Controller::wait_for(int fd) {
-  while (!interrupted_) {
+  watch({fd});
+  const auto readable = [fd] {
     pollfd descriptor = {fd, POLLIN, 0};
-    if (::poll(&descriptor, 1, 0) > 0) return true;
-    poll(3600 * nanoseconds_per_second, fd);
-  }
-  return false;
+    return ::poll(&descriptor, 1, 0) > 0;
+  };
+  wait(~std::uint64_t{0} >> 1, readable);
+  return !stopped_;
 }
 
-// Waits for signals, events, and perhaps another descriptor. After the first signal a second one ends the process.
-void Controller::poll(std::uint64_t ns, int more_fd) {
+// Waits for signals, events, and what is watched. After the first signal a second one ends the process.
+void Controller::poll(std::uint64_t ns) {
   const timespec left = {static_cast<time_t>(ns / nanoseconds_per_second),
                          static_cast<long>(ns % nanoseconds_per_second)};
-  pollfd descriptors[] = {{signals_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}, {more_fd, POLLIN, 0}};
-  ppoll(descriptors, 3, &left, nullptr);
+  std::vector<pollfd> descriptors = {{signals_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}};
+  for (const int fd : watched_) descriptors.push_back({fd, POLLIN, 0});
+  ppoll(descriptors.data(), descriptors.size(), &left, nullptr);
   std::uint64_t events = 0;
   [[maybe_unused]] const auto taken = read(events_.get(), &events, sizeof events);
   signalfd_siginfo info{};
   if (read(signals_.get(), &info, sizeof info) != sizeof info) return;
-  interrupted_ = true;
+  interrupted_ = stopped_ = true;
   const sigset_t signals = ending_signals();
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }

@@ -20,15 +20,15 @@ class Histogram {
  public:
   static constexpr std::uint64_t highest_ns = 3'600'000'000'000;
 
-  void record(std::uint64_t ns) {
+  void record(std::uint64_t ns, std::uint64_t times = 1) {
     if (counts_.empty()) [[unlikely]]
       counts_.resize(slots);
     if (ns <= highest_ns) {
-      counts_[slot_of(ns)]++;
+      counts_[slot_of(ns)] += times;
     } else {
-      overflow_++;
+      overflow_ += times;
     }
-    count_++;
+    count_ += times;
     min_ = std::min(min_, ns);
     max_ = std::max(max_, ns);
   }

@@ -7,10 +7,6 @@
 namespace levada::load {
 namespace {
 
-// What may wait for an answer on one thread. Beyond it the server is not late but gone, and memory is ours.
-constexpr std::uint64_t max_in_flight = 8'000'000;
-constexpr std::uint64_t max_in_flight_bytes = std::uint64_t{1} << 30;
-
 // Messages that one turn may send, so that echoes are read in between.
 constexpr unsigned max_planned_a_turn = 1024;
 
@@ -70,8 +66,9 @@ void Worker::leave_unsent(std::uint64_t now) {
   for (; !due_.empty() && due_.first_ns() <= now; due_.pop()) {
     Client& client = clients_[due_.first()];
     if (client.connection == nullptr || left_ == 0) continue;
-    for (; client.timetable.next() <= now; client.timetable.take())
-      recorder_.leave_unsent(client.timetable.next(), now);
+    client.timetable.take_until(now, [&](std::uint64_t planned_ns, std::uint64_t times) {
+      recorder_.leave_unsent(planned_ns, now, times);
+    });
   }
   due_.clear();
   arm_timer();
@@ -93,13 +90,13 @@ void Worker::send_due(Client& client, std::uint64_t now) {
 }
 
 bool Worker::has_room(const Client& client) {
-  if (in_flight_ < max_in_flight &&
-      in_flight_ * std::max<std::uint64_t>(options_.bytes, 64) < max_in_flight_bytes)
-    return true;
-  recorder_.result().count("overrun", 1,
-                           "connection " + std::to_string(client.number()) +
-                               ": a message was not sent, since " + std::to_string(in_flight_) +
-                               " are unanswered");
+  if (in_flight_ < most_in_flight(options_.bytes)) return true;
+  Result& result = recorder_.result();
+  result.count("overrun", 1,
+               result.examples.contains("overrun")
+                   ? std::string{}
+                   : "connection " + std::to_string(client.number()) + ": a message was not sent, since " +
+                         std::to_string(in_flight_) + " are unanswered");
   return false;
 }
 
@@ -202,10 +199,7 @@ void Worker::receive(Client& client, Bytes payload, bool right_kind) {
 void Worker::go_on(Client& client, std::uint64_t now) {
   if (phase_ == Phase::loading) {
     const bool churner = comes_and_goes(client);
-    if (churner && client.answered >= options_.messages_per_connection) {
-      if (options_.messages_per_connection == 0 && left_ > 0) left_--;
-      return close_churner(client);
-    }
+    if (churner && client.answered >= options_.messages_per_connection) return close_churner(client);
     if (churner || !options_.open_loop()) send_due(client, now);
     if (left_ == 0) stop_if_idle();
     return;

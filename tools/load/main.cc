@@ -1,15 +1,14 @@
 // levada-load: loads a WebSocket server, checks every echo, and tells how fast it was.
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <optional>
 #include <string>
 
 #include <levada/tools/load/capsule.h>
 #include <levada/tools/load/controller.h>
 #include <levada/tools/load/exports.h>
+#include <levada/tools/load/files.h>
 #include <levada/tools/load/html.h>
 #include <levada/tools/load/options.h>
 #include <levada/tools/load/processes.h>
@@ -26,13 +25,6 @@ using namespace levada::load;
 int fail(const std::string& why) {
   std::fprintf(stderr, "levada-load: %s\n", why.c_str());
   return 1;
-}
-
-bool write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  return static_cast<bool>(file);
 }
 
 // Whether the run had something to show for itself.
@@ -57,16 +49,20 @@ int judge(const Options& options, const Result& result) {
   return status;
 }
 
+// To standard output.
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  return fail("cannot write to standard output");
+}
+
 // A text to standard output; JSON in its place, or to a file.
 int print(const Options& options, const std::string& text, const std::string& json) {
-  std::fputs(options.json == "-" ? json.c_str()
-             : options.quiet     ? text.substr(0, text.find('\n') + 1).c_str()
-                                 : text.c_str(),
-             stdout);
-  std::fflush(stdout);
+  const int printed = print(options.json == "-" ? json
+                            : options.quiet     ? text.substr(0, text.find('\n') + 1)
+                                                : text);
   if (options.json && options.json != "-" && !write_file(*options.json, json))
     return fail("cannot write " + *options.json);
-  return 0;
+  return printed;
 }
 
 // Writes all reports that were asked for.
@@ -83,26 +79,29 @@ int report(const Options& options, const Result& result) {
   return status;
 }
 
-int run_here(const Options& options) {
+// Makes a run, in this process or in several.
+bool run_once(const Options& options, Progress& progress, Result& result, std::string& why) {
+  Controller controller;
+  const RunHooks hooks{.connecting = [&](std::uint32_t open) { progress.connecting(open); },
+                       .ready = {},
+                       .begins = {},
+                       .second = [&](const Second& second) { progress.second(second); },
+                       .ended = {}};
+  const auto run_it = options.processes > 1 ? run_processes : run;
+  return run_it(options, controller, result, why, hooks);
+}
+
+int run_alone(const Options& options) {
   Result result;
   std::string why;
   {
-    Controller controller;
     Progress progress(options);
-    const RunHooks hooks{{}, [&](const Second& second) { progress.second(second); }};
-    if (!run(options, controller, result, why, hooks)) return fail(why);
+    if (!run_once(options, progress, result, why)) return fail(why);
   }
   return report(options, result);
 }
 
-int run_in_processes(const Options& options) {
-  Result result;
-  std::string why;
-  if (!run_processes(options, result, why)) return fail(why);
-  return report(options, result);
-}
-
-// Makes one of several runs, in this process or in several.
+// Makes one of several runs.
 class Runner {
  public:
   explicit Runner(const Options& options) : progress_(options) {}
@@ -110,10 +109,7 @@ class Runner {
   bool operator()(const Options& options, Result& result) {
     runs_++;
     progress_.label("run " + std::to_string(runs_));
-    const RunHooks hooks{{}, [&](const Second& second) { progress_.second(second); }};
-    if (options.processes > 1) return run_processes(options, result, why_);
-    Controller controller;
-    return run(options, controller, result, why_, hooks);
+    return run_once(options, progress_, result, why_);
   }
   const std::string& why() const { return why_; }
 
@@ -144,20 +140,16 @@ int run_search(const Options& options) {
   return search.best > 0 ? printed : 1;
 }
 
-std::optional<Capsule> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  std::string why = "cannot read it";
-  auto capsule = file ? read_capsule(text, why) : std::nullopt;
+std::optional<Capsule> capsule_in(const std::string& path) {
+  std::string text, why = "cannot read it";
+  auto capsule = read_file(path, text) ? read_capsule(text, why) : std::nullopt;
   if (!capsule) fail(path + ": " + why);
   return capsule;
 }
 
 int compare(const Options& options) {
-  const auto a = read_file(options.compare[0]), b = read_file(options.compare[1]);
-  if (!a || !b) return 1;
-  std::fputs(compare_capsules(*a, *b).c_str(), stdout);
-  return 0;
+  const auto a = capsule_in(options.compare[0]), b = capsule_in(options.compare[1]);
+  return a && b ? print(compare_capsules(*a, *b)) : 1;
 }
 
 }  // namespace
@@ -169,5 +161,5 @@ int main(int argc, char** argv) {
   if (!options.compare.empty()) return compare(options);
   if (options.against) return run_against(options);
   if (options.search_to > 0) return run_search(options);
-  return options.processes > 1 ? run_in_processes(options) : run_here(options);
+  return run_alone(options);
 }

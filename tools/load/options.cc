@@ -3,12 +3,12 @@
 #include <sys/resource.h>
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 
 #include <CLI/CLI.hpp>
 
+#include <levada/tools/load/files.h>
 #include <levada/tools/load/payload.h>
+#include <levada/ws/handshake.h>
 
 namespace levada::load {
 namespace {
@@ -19,7 +19,7 @@ constexpr std::uint64_t forever = 1000 * 3600 * second;
 // What was given as text and is checked after the parser.
 struct Texts {
   std::string url, bytes = "16", duration = "10s", warmup, drain = "2s", timeout = "10s", backend = "auto",
-                   connections = "50", mode = "echo", shape = "whole", count = "0", rate, rate_per_conn,
+                   connections = "50", mode = "echo", shape = "whole", count, rate, rate_per_conn,
                    connect_rate, ping_every = "10s", slow, churners, against, search, sources, file, json;
   std::vector<std::string> fields, expectations;
   std::vector<int> pids;
@@ -160,15 +160,16 @@ std::string choose_names(const Texts& texts, Options& options) {
 }
 
 std::string check_times(const Texts& texts, Options& options, bool duration_given) {
-  const auto count = parse_size(texts.count);
-  if (!count) return "--count: a number, for example 20k";
-  options.count = *count;
+  if (!texts.count.empty()) {
+    options.count = parse_size(texts.count);
+    if (!options.count || *options.count == 0) return "--count: a number from 1, for example 20k";
+  }
   const auto duration = parse_duration(texts.duration);
   if (!duration || *duration < 1'000'000)
     return "--duration: a time of at least 1ms, for example 30s or 100ms";
-  options.duration_ns = options.count > 0 && !duration_given ? forever : *duration;
+  options.duration_ns = options.count && !duration_given ? forever : *duration;
   // A count is of everything that is sent, so nothing of it is warm-up.
-  const std::uint64_t usual = options.count > 0 ? 0 : std::min(options.duration_ns / 10, second);
+  const std::uint64_t usual = options.count ? 0 : std::min(options.duration_ns / 10, second);
   const auto warmup = texts.warmup.empty() ? usual : parse_duration(texts.warmup);
   if (!warmup) return "--warmup: a time, for example 1s or 0";
   options.warmup_ns = *warmup;
@@ -180,6 +181,12 @@ std::string check_times(const Texts& texts, Options& options, bool duration_give
   options.timeout_ms = static_cast<std::uint32_t>(*timeout / 1'000'000);
   return {};
 }
+
+// Whether each connection has something to do at times that can be told.
+bool too_slow(double rate, const Options& options) {
+  return rate > 0 && rate / options.connections < 1e9 / static_cast<double>(forever);
+}
+constexpr const char* why_too_slow = "a rate of at least one message of each connection in 1000 hours";
 
 // A rate per second; 0 without a text. Below 0 if it is none.
 double rate_of(const std::string& text) {
@@ -194,6 +201,7 @@ std::string check_rates(const Texts& texts, Options& options, bool depth_given) 
   if (options.connect_rate < 0) return "--connect-rate: connections per second, for example 500";
   if (rate > 0 && each > 0) return "--rate and --rate-per-conn say the same thing: give one of them";
   options.rate = rate > 0 ? rate : each * options.connections;
+  if (too_slow(options.rate, options)) return std::string("--rate: ") + why_too_slow;
   const bool open = options.rate > 0 || !texts.search.empty();
   if (open && depth_given) return "--depth is of a closed loop, --rate of an open one: give one of them";
   if (texts.poisson && !open) return "--poisson needs a --rate";
@@ -205,7 +213,7 @@ std::string check_hold(const Texts& texts, Options& options) {
   const auto every = parse_duration(texts.ping_every);
   if (!every || *every < 1'000'000) return "--ping-every: a time of at least 1ms";
   if (options.open_loop()) return "--mode hold: its rate is --ping-every";
-  if (options.count > 0) return "--mode hold ends after its --duration, not a --count";
+  if (options.count) return "--mode hold ends after its --duration, not a --count";
   options.pace = Pace::constant;
   options.rate = static_cast<double>(options.connections) * 1e9 / static_cast<double>(*every);
   if (options.bytes > 125) return "--mode hold: --bytes of a ping are at most 125";
@@ -237,13 +245,17 @@ std::string check_series(const Texts& texts, Options& options) {
     options.against = other;
     if (!texts.search.empty()) return "--against and --search: give one of them";
   }
-  if (options.server_pids.size() > (options.against ? 2u : 1u)) return "--server-pid: one for each URL";
+  if (options.against && options.server_pids.size() > 2) return "--server-pid: one for each URL";
+  const bool files = !options.csv.empty() || !options.hgrm.empty() || !options.html.empty();
+  if (files && (options.against || !texts.search.empty()))
+    return "--html, --csv and --hgrm are of one run, --against and --search are many: --json has them all";
   if (texts.search.empty()) return {};
   const std::size_t dash = texts.search.find('-');
   options.search_from = rate_of(texts.search.substr(0, dash));
   options.search_to = dash == std::string::npos ? -1 : rate_of(texts.search.substr(dash + 1));
   if (!(options.search_from > 0 && options.search_to > options.search_from))
     return "--search: two rates, for example 1k-200k";
+  if (too_slow(options.search_from, options)) return std::string("--search: ") + why_too_slow;
   if (options.expectations.empty()) return "--search needs an --expect, for example 'p99<5ms'";
   if (options.rate > 0) return "--search finds the rate: give no --rate";
   if (options.mode != Mode::echo && options.mode != Mode::ping) return "--search is for --mode echo and ping";
@@ -256,24 +268,52 @@ std::string check_message(const Texts& texts, Options& options) {
   if (!bytes || *bytes > max_bytes) return "--bytes: a size from 0 to 1Gi, for example 512, 10k or 16Ki";
   options.bytes = *bytes;
   if (!texts.file.empty()) {
-    std::ifstream file(texts.file, std::ios::binary);
-    options.literal.emplace(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-    if (!file) return "--file: cannot read " + texts.file;
+    if (!read_file(texts.file, options.literal.emplace())) return "--file: cannot read " + texts.file;
   }
   if (options.literal) options.bytes = options.literal->size();
   return options.bytes > max_bytes ? "the message is longer than 1Gi" : "";
 }
 
-std::string check_request(const Texts& texts, Options& options) {
-  for (const std::string& field : texts.fields) {
-    const std::size_t colon = field.find(':');
-    if (colon == std::string::npos || colon == 0 || field.find_first_of("\r\n") != std::string::npos)
-      return "--header: 'NAME: VALUE'";
-    const std::size_t value = field.find_first_not_of(' ', colon + 1);
-    options.fields.emplace_back(field.substr(0, colon),
-                                value == std::string::npos ? "" : field.substr(value));
+// A field of the request. Some the handshake writes itself, and the engine would leave them out.
+std::string check_field(const std::string& field, Options& options) {
+  const std::size_t colon = std::min(field.find(':'), field.size());
+  const std::size_t begin = field.find_first_not_of(' ', colon + 1);
+  const std::string name = field.substr(0, colon);
+  const std::string value = begin == std::string::npos ? "" : field.substr(begin);
+  if (colon == field.size() || !ws::is_writable(ws::HttpField{name, value})) return "--header: 'NAME: VALUE'";
+  if (ws::identify(name) == ws::FieldId::host) {
+    options.host = value;
+  } else if (ws::identify(name) == ws::FieldId::origin) {
+    options.origin = value;
+  } else if (ws::identify(name) == ws::FieldId::other) {
+    options.fields.emplace_back(name, value);
+  } else {
+    return "--header: " + name + " is written by the handshake itself";
   }
+  return {};
+}
+
+// The whole of it, with a key that is one.
+std::string check_upgrade_request(const Options& options) {
+  ws::UpgradeRequest request{.host = options.target.host_field,
+                             .target = options.target.request_target,
+                             .key = "AAAAAAAAAAAAAAAAAAAAAA=="};
+  if (!ws::is_writable(request)) return "the URL cannot be asked for";
+  if (!options.host.empty()) request.host = options.host;
+  if (!ws::is_writable(request)) return "--header: Host is HOST[:PORT]";
+  request.origin = options.origin;
+  if (!ws::is_writable(request)) return "--origin: one line of text";
+  const std::vector<std::string_view> names(options.subprotocols.begin(), options.subprotocols.end());
+  request.subprotocols = names;
+  return ws::is_writable(request) ? "" : "--subprotocol: a name of letters, digits and signs, without spaces";
+}
+
+std::string check_request(const Texts& texts, Options& options) {
   std::string why;
+  for (const std::string& field : texts.fields) {
+    if (why = check_field(field, options); !why.empty()) return why;
+  }
+  if (why = check_upgrade_request(options); !why.empty()) return why;
   if (!texts.sources.empty() && !options.sources.parse(texts.sources, why)) return "--source: " + why;
   for (const std::string& text : texts.expectations) {
     const auto expectation = parse_expectation(text, why);
@@ -291,6 +331,25 @@ std::string check_shares(const Texts& texts, Options& options) {
   options.slow_share = *slow;
   options.churn_share = *churners;
   return *slow + *churners < 1 ? "" : "--slow and --churners: somebody has to be left to measure";
+}
+
+// A closed loop keeps full what is in flight, so what one thread may have must be enough for it.
+std::string check_in_flight(const Options& options) {
+  if (options.open_loop() || options.mode == Mode::broadcast) return {};
+  const auto threads =
+      static_cast<std::uint64_t>(options.threads) * static_cast<std::uint64_t>(options.processes);
+  const std::uint64_t each = (options.connections + threads - 1) / threads;
+  if (each * options.depth <= most_in_flight(options.bytes)) return {};
+  return "--depth: " + grouped(each * options.depth) + " messages in flight on a thread are more than " +
+         grouped(most_in_flight(options.bytes)) + " (1 GiB, 8 million)";
+}
+
+std::string check_files(const Options& options) {
+  const std::string json = options.json.value_or("-");
+  for (const std::string& path : {json == "-" ? "" : json, options.csv, options.hgrm, options.html}) {
+    if (!path.empty() && !can_write(path)) return "cannot write " + path;
+  }
+  return {};
 }
 
 // The descriptors that the connections of a process need, and some for the rest of the program.
@@ -348,6 +407,9 @@ std::string check(const CLI::App& app, const Texts& texts, Options& options) {
   if (why.empty()) why = check_mode(texts, options);
   if (why.empty()) why = check_request(texts, options);
   if (why.empty()) why = check_series(texts, options);
+  if (why.empty()) why = check_in_flight(options);
+  if (app.count("--json") > 0) options.json = texts.json;
+  if (why.empty()) why = check_files(options);
   if (why.empty()) why = check_tls(options);
   return why;
 }
@@ -384,7 +446,6 @@ bool parse_options(int argc, const char* const* argv, Options& options, int& sta
     status = 2;
     return false;
   }
-  if (app.count("--json") > 0) options.json = texts.json;
   return true;
 }
 

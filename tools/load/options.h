@@ -30,6 +30,13 @@ const char* to_string(Mode mode);
 enum class Pace : std::uint8_t { closed, constant, poisson };
 const char* to_string(Pace pace);
 
+// How many messages of `bytes` bytes may wait for an answer on one thread. Beyond it the server is not late but gone,
+// and memory is ours.
+constexpr std::uint64_t most_in_flight(std::uint64_t bytes) {
+  constexpr std::uint64_t messages = 8'000'000, memory_bytes = std::uint64_t{1} << 30;
+  return bytes <= memory_bytes / messages ? messages : memory_bytes / bytes;
+}
+
 // How a message is put on the wire.
 enum class Shape : std::uint8_t {
   whole,      // one frame
@@ -61,7 +68,7 @@ struct Options {
   Pace pace = Pace::closed;
   unsigned depth = 1;                         // closed loop: messages in flight on each connection
   double rate = 0;                            // open loop: messages per second of all connections together
-  std::uint64_t count = 0;                    // messages in all; 0: until the time is over
+  std::optional<std::uint64_t> count;         // messages in all; none: until the time is over
   double connect_rate = 0;                    // new connections per second; 0: as fast as they are taken
   std::uint64_t messages_per_connection = 1;  // of a churner
   double slow_share = 0;                      // connections that read slowly
@@ -72,6 +79,7 @@ struct Options {
   std::uint32_t timeout_ms = 10'000;  // for a connection and its handshake
 
   // The request.
+  std::string host;  // the value of Host; empty: as the URL says
   std::vector<std::pair<std::string, std::string>> fields;
   std::string origin;
   std::vector<std::string> subprotocols;
@@ -82,7 +90,7 @@ struct Options {
   bool takeover = false;
 
   // What is looked at, and what comes out.
-  std::vector<int> server_pids;  // the servers': one for each URL
+  std::vector<int> server_pids;  // all of one server's; two servers: one of each
   std::vector<Expectation> expectations;
   std::optional<std::string> json;  // the file; "-": standard output, instead of the text report
   std::string csv, hgrm, html;      // files; empty: not written
@@ -98,9 +106,9 @@ struct Options {
 
   // A process's share of the whole.
   std::uint32_t first_connection = 0;
+  int first_thread = 0;
   std::uint32_t all_connections = 0;
 
-  int server_pid() const { return server_pids.empty() ? 0 : server_pids.front(); }
   bool open_loop() const { return pace != Pace::closed; }
 };
 

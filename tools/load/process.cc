@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include <levada/core/clock.h>
 
@@ -34,7 +35,6 @@ bool Process::open(int pid) {
 }
 
 void Process::begin() {
-  if (pid_ == 0) return;
   begin_ns_ = cpu_ns();
   begin_threads_ = thread_times();
   last_ns_ = begin_ns_.value_or(0);
@@ -101,6 +101,61 @@ std::uint64_t Process::rss_bytes() const {
   std::uint64_t size = 0, resident = 0;
   std::ifstream("/proc/" + std::to_string(pid_) + "/statm") >> size >> resident;
   return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// ---- All of a server's ----
+
+namespace {
+
+// A process and its descendants, each once.
+void gather(int pid, std::set<int>& pids) {
+  if (pid == getpid() || !pids.insert(pid).second) return;
+  std::error_code error;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", error)) {
+    std::ifstream children(task.path() / "children");
+    for (int child = 0; children >> child;) gather(child, pids);
+  }
+}
+
+}  // namespace
+
+bool ServerProcesses::open(const std::vector<int>& pids, std::string& why) {
+  std::set<int> all;
+  for (const int pid : pids) {
+    if (!Process{}.open(pid)) {
+      why = "there is no process " + std::to_string(pid);
+      return false;
+    }
+    gather(pid, all);
+  }
+  for (const int pid : all) {
+    Process process;
+    if (process.open(pid)) processes_.push_back(std::move(process));
+  }
+  return true;
+}
+
+void ServerProcesses::begin() {
+  for (Process& process : processes_) process.begin();
+}
+
+void ServerProcesses::second(double at_s) {
+  for (Process& process : processes_) process.second(at_s);
+}
+
+std::optional<ServerSample> ServerProcesses::end(double seconds) const {
+  std::optional<ServerSample> sum;
+  for (const Process& process : processes_) {
+    const auto sample = process.end(seconds);
+    if (!sample) continue;
+    if (sum) {
+      sum->add(*sample);
+    } else {
+      sum = sample;
+    }
+  }
+  return sum;
 }
 
 }  // namespace levada::load

@@ -1,4 +1,4 @@
-// Process: CPU time and memory of another process, as the kernel shows them.
+// Process: CPU time and memory of another process, as the kernel shows them; ServerProcesses: of all of a server's.
 //
 // Model: open() before the first connection looks at its memory; begin() and end() mark the measured time, and second()
 // in between makes a series.
@@ -26,7 +26,7 @@ ThreadUse use_between(const ThreadTime& begin, const ThreadTime& end, double sec
 
 class Process {
  public:
-  // Whether there is such a process; with 0 there is nothing to measure.
+  // Whether there is such a process.
   bool open(int pid);
 
   // Both ends of the measured time, `seconds` long, and `at_s` seconds after its beginning (nothing if that is less than
@@ -51,6 +51,21 @@ class Process {
   std::uint64_t last_ns_ = 0;
   double last_at_s_ = 0;
   std::map<std::string, ThreadTime> begin_threads_;
+};
+
+class ServerProcesses {
+ public:
+  // These and their descendants, as there are now, but not this process and its own. On failure returns false and says
+  // why.
+  bool open(const std::vector<int>& pids, std::string& why);
+
+  // As of one process; nothing if there is none.
+  void begin();
+  void second(double at_s);
+  std::optional<ServerSample> end(double seconds) const;
+
+ private:
+  std::vector<Process> processes_;
 };
 
 }  // namespace levada::load

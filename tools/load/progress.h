@@ -1,6 +1,7 @@
 // Progress: a line on stderr about each second of a run. On a terminal it stays in its place.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <levada/tools/load/options.h>
@@ -20,8 +21,13 @@ class Progress {
   void label(std::string text) { label_ = std::move(text); }
 
   void second(const Second& second);
+  // Before the measured time: so many connections are open.
+  void connecting(std::uint32_t open);
 
  private:
+  void show(std::string line);
+
+  std::uint32_t connections_;
   bool silent_;
   bool terminal_;
   std::string label_;

@@ -58,12 +58,12 @@ class Recorder {
     censor(planned_ns, now);
   }
 
-  // A message that was due and never sent: the load's own fault. It would have taken at least until now.
-  void leave_unsent(std::uint64_t planned_ns, std::uint64_t now) {
+  // Messages that were due and never sent: the load's own fault. They would have taken at least until now.
+  void leave_unsent(std::uint64_t planned_ns, std::uint64_t now, std::uint64_t times = 1) {
     if (!counts(planned_ns)) return;
-    result_.unsent++;
-    result_.lag.record(now - planned_ns);
-    censor(planned_ns, now);
+    result_.unsent += times;
+    result_.lag.record(now - planned_ns, times);
+    censor(planned_ns, now, times);
   }
 
   // A second is over.
@@ -94,10 +94,10 @@ class Recorder {
   }
 
  private:
-  void censor(std::uint64_t planned_ns, std::uint64_t now) {
+  void censor(std::uint64_t planned_ns, std::uint64_t now, std::uint64_t times = 1) {
     if (!counts(planned_ns)) return;
-    second_.record(now - planned_ns);
-    result_.censored++;
+    second_.record(now - planned_ns, times);
+    result_.censored += times;
   }
 
   void gather() {

@@ -34,13 +34,27 @@ struct ServerSecond {
   std::uint64_t rss_bytes = 0;
 };
 
-// What was measured of the server's process.
+// What was measured of the server's process, or of all of them.
 struct ServerSample {
   double cpu_s = 0;                               // CPU time of all its threads
   ThreadUse busiest;                              // of its threads
   std::optional<std::uint64_t> pss_bytes;         // at the end; none where the kernel does not let us look
   std::optional<std::uint64_t> pss_before_bytes;  // before the first connection
   std::vector<ServerSecond> seconds;
+
+  // Another process of the same server, at the same times.
+  void add(const ServerSample& other) {
+    cpu_s += other.cpu_s;
+    busiest = busier(busiest, other.busiest);
+    if (other.pss_bytes) pss_bytes = pss_bytes.value_or(0) + *other.pss_bytes;
+    if (other.pss_before_bytes) pss_before_bytes = pss_before_bytes.value_or(0) + *other.pss_before_bytes;
+    if (seconds.size() < other.seconds.size()) seconds.resize(other.seconds.size());
+    for (std::size_t i = 0; i < other.seconds.size(); i++) {
+      seconds[i].at_s = other.seconds[i].at_s;
+      seconds[i].cpu += other.seconds[i].cpu;
+      seconds[i].rss_bytes += other.seconds[i].rss_bytes;
+    }
+  }
 };
 
 // One second of the load.

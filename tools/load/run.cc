@@ -30,10 +30,8 @@ Error start(Workers& workers, const Options& options, const net::Address& addres
   const auto threads = static_cast<std::uint32_t>(options.threads);
   std::uint32_t first = options.first_connection;
   for (std::uint32_t i = 0; i < threads; i++) {
-    // With fewer messages than threads, some get none; 0 would mean that there is no limit.
-    if (options.count > 0 && options.count <= i) break;
-    const Share share{static_cast<int>(i), first, part(options.connections, threads, i),
-                      part<std::uint64_t>(options.count, threads, i)};
+    Share share{options.first_thread + static_cast<int>(i), first, part(options.connections, threads, i), {}};
+    if (options.count) share.count = part<std::uint64_t>(*options.count, threads, i);
     workers.push_back(std::make_unique<Worker>(options, address, payloads, share, notify_fd));
     if (const Error error = workers.back()->start()) return error;
     first += share.connections;
@@ -49,7 +47,7 @@ Second latest(const Workers& workers, double at_s) {
 }
 
 // From the first message to the last echo.
-void load(const Workers& workers, const Options& options, Controller& controller, Process& server,
+void load(const Workers& workers, const Options& options, Controller& controller, ServerProcesses& server,
           Result& result, const RunHooks& hooks) {
   const auto idle = [&] {
     return std::all_of(workers.begin(), workers.end(), [](const auto& worker) { return worker->idle(); });
@@ -65,6 +63,7 @@ void load(const Workers& workers, const Options& options, Controller& controller
     measure();
   }
   server.begin();
+  if (hooks.begins) hooks.begins();
   const std::uint64_t begin = monotonic_ns();
   controller.wait(options.duration_ns, idle, [&](double at_s) {
     server.second(at_s);
@@ -73,6 +72,7 @@ void load(const Workers& workers, const Options& options, Controller& controller
   const double seconds = static_cast<double>(monotonic_ns() - begin) / 1e9;
   server.second(seconds);
   result.server = server.end(seconds);
+  if (hooks.ended) hooks.ended();
   for (const auto& worker : workers) worker->measure_end();
 }
 
@@ -82,11 +82,8 @@ bool run(const Options& options, Controller& controller, Result& result, std::st
          const RunHooks& hooks) {
   net::Address address;
   if (!resolve(options.target, address, why)) return false;
-  Process server;
-  if (options.server_pid() != 0 && !server.open(options.server_pid())) {
-    why = "there is no process " + std::to_string(options.server_pid());
-    return false;
-  }
+  ServerProcesses server;
+  if (!server.open(options.server_pids, why)) return false;
   const Payloads payloads = options.literal ? Payloads(*options.literal)
                                             : Payloads(options.bytes, options.all_connections, options.seed);
   Workers workers;
@@ -94,7 +91,9 @@ bool run(const Options& options, Controller& controller, Result& result, std::st
   const auto all_ready = [&] {
     return std::all_of(workers.begin(), workers.end(), [](const auto& worker) { return worker->ready(); });
   };
-  if (!error) controller.wait(~std::uint64_t{0} >> 1, all_ready);
+  std::function<void(double)> connecting;
+  if (hooks.connecting) connecting = [&](double) { hooks.connecting(open_connections(workers)); };
+  if (!error) controller.wait(~std::uint64_t{0} >> 1, all_ready, connecting);
   const std::uint32_t open = open_connections(workers);
   bool go = !error && !controller.interrupted() && (open > 0 || options.mode == Mode::churn);
   if (hooks.ready) go = hooks.ready(open) && go;

@@ -12,10 +12,16 @@ namespace levada::load {
 
 // What others have to do with a run. Called on the thread that runs.
 struct RunHooks {
+  // Connections are still being made, each second.
+  std::function<void(std::uint32_t open)> connecting;
   // All connections have been made or have failed: waits for the other processes. False: do not begin.
   std::function<bool(std::uint32_t open)> ready;
-  // A second of the measured time has passed; the threads' latest seconds, added up. Not called without one.
+  // The measured time begins.
+  std::function<void()> begins;
+  // A second of the measured time has passed; the threads' latest seconds, added up.
   std::function<void(const Second& second)> second;
+  // The measured time has ended.
+  std::function<void()> ended;
 };
 
 // Runs it on the calling thread, which made the controller before any other thread began. SIGINT and SIGTERM end it

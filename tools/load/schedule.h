@@ -37,6 +37,21 @@ class Timetable {
   std::uint64_t next() const { return next_ns_; }
   void take() { advance(step()); }
 
+  // Takes everything that was planned until `now`: calls `visit(planned_ns, times)`. Where that is much, it is visited
+  // in about 256 groups with the time of their first; a Poisson process then has as many as it has on average.
+  template <class Visit>
+  void take_until(std::uint64_t now, Visit&& visit) {
+    const auto left = [&] {
+      return 1 + static_cast<std::uint64_t>(static_cast<double>(now - next_ns_) / interval_ns_);
+    };
+    if (next_ns_ > now) return;
+    for (const std::uint64_t group = 1 + left() / 256; next_ns_ <= now;) {
+      const std::uint64_t times = group == 1 ? 1 : std::min(group, left());
+      visit(next_ns_, times);
+      advance(group == 1 ? step() : static_cast<double>(times) * interval_ns_);
+    }
+  }
+
  private:
   // In (0, 1].
   double uniform() { return (static_cast<double>(random_.next() >> 11) + 1) / 9007199254740992.0; }

@@ -31,7 +31,8 @@ Piece Shaper::fragments(ws::Opcode opcode, Bytes payload, bool with_control) {
 
 void Shaper::add_message(Trickle& trickle, ws::Opcode opcode, Bytes payload, std::uint64_t sequence) {
   constexpr Shape kinds[] = {Shape::whole, Shape::fragments, Shape::control, Shape::bytes, Shape::cuts};
-  const Shape shape = shape_ == Shape::mix ? kinds[sequence % std::size(kinds)] : shape_;
+  const bool mix = shape_ == Shape::mix;
+  const Shape shape = mix ? kinds[sequence % std::size(kinds)] : shape_;
   if (shape == Shape::fragments || shape == Shape::control)
     return trickle.add(fragments(opcode, payload, shape == Shape::control));
   Piece frame;
@@ -39,7 +40,8 @@ void Shaper::add_message(Trickle& trickle, ws::Opcode opcode, Bytes payload, std
   if (shape == Shape::bytes) {
     for (const std::uint8_t byte : frame) trickle.add({byte});
   } else if (shape == Shape::cuts) {
-    const auto cut = static_cast<std::ptrdiff_t>(1 + sequence % (frame.size() - 1));
+    const std::uint64_t turn = mix ? sequence / std::size(kinds) : sequence;
+    const auto cut = static_cast<std::ptrdiff_t>(1 + turn % (frame.size() - 1));
     trickle.add(Piece(frame.begin(), frame.begin() + cut));
     trickle.add(Piece(frame.begin() + cut, frame.end()));
   } else {

@@ -27,7 +27,7 @@ Worker::Worker(const Options& options, const net::Address& address, const Payloa
       closed_loop_{options.depth},
       opcode_(options.text ? ws::Opcode::text : ws::Opcode::binary),
       notify_fd_(notify_fd),
-      left_(share.count == 0 ? unlimited : share.count) {
+      left_(share.count.value_or(unlimited)) {
   recorder_.result().open_loop = options.open_loop();
   make_clients();
   if (options.mode == Mode::broadcast)
@@ -38,24 +38,14 @@ void Worker::make_clients() {
   clients_.reserve(share_.connections);
   for (std::uint32_t i = 0; i < share_.connections; i++) {
     const std::uint32_t number = share_.first + i;
-    clients_.emplace_back(payloads_, number, options_.open_loop() ? 1 : options_.depth, character_of(number));
+    const Character character = options_.mode == Mode::churn
+                                    ? Character::churner
+                                    : character_of(number, options_.slow_share, options_.churn_share);
+    clients_.emplace_back(payloads_, number, options_.open_loop() ? 1 : options_.depth, character);
   }
   // Churners alone begin when the load does.
   if (options_.mode == Mode::churn) return;
   for (Client& client : clients_) to_dial_.push_back(&client);
-}
-
-// Shares of the population, spread evenly over the numbers.
-Character Worker::character_of(std::uint32_t number) const {
-  if (options_.mode == Mode::churn) return Character::churner;
-  const auto turns = [number](double share) {
-    return static_cast<std::uint64_t>((number + 1) * share) > static_cast<std::uint64_t>(number * share);
-  };
-  if (turns(options_.slow_share)) return Character::slow;
-  // Of those that are left, so that the shares add up.
-  if (options_.churn_share > 0 && turns(options_.slow_share + options_.churn_share))
-    return Character::churner;
-  return Character::steady;
 }
 
 ws::ServiceOptions Worker::service_options() const {
@@ -147,8 +137,9 @@ void Worker::notify() const {
 
 void Worker::stop_if_idle() {
   if (phase_ != Phase::loading || idle()) return;
-  const bool answered = left_ == 0 && in_flight_ == 0;
-  const bool gone = open() == 0 && in_handshake_ == 0 && to_dial_.empty() && options_.mode != Mode::churn;
+  const bool nobody = open() == 0 && in_handshake_ == 0;
+  const bool answered = left_ == 0 && in_flight_ == 0 && (!counts_handshakes() || nobody);
+  const bool gone = nobody && to_dial_.empty() && options_.mode != Mode::churn;
   if (!answered && !gone) return;
   idle_.store(true, std::memory_order_release);
   notify();
@@ -194,10 +185,11 @@ void Worker::tick() {
   reactor_->after(milliseconds(wait), [this] { tick(); });
 }
 
-// A count may never be reached when answers are lost: silence for the drain time ends the run, too.
+// A count may never be reached when answers are lost, or nobody is left: silence for the drain time ends the run, too.
 void Worker::give_up_waiting() {
-  if (options_.count == 0 || phase_ != Phase::loading) return;
-  silent_seconds_ = recorder_.latest()->messages == 0 && in_flight_ > 0 ? silent_seconds_ + 1 : 0;
+  if (!options_.count || phase_ != Phase::loading) return;
+  const bool waits = in_flight_ > 0 || (open() == 0 && options_.mode != Mode::churn);
+  silent_seconds_ = recorder_.latest()->messages == 0 && waits ? silent_seconds_ + 1 : 0;
   if (silent_seconds_ == 0 || silent_seconds_ * nanoseconds_per_second < options_.drain_ns || idle()) return;
   idle_.store(true, std::memory_order_release);
   notify();

@@ -34,10 +34,10 @@ namespace levada::load {
 
 // A worker's part of the whole.
 struct Share {
-  int index = 0;                  // among the workers of this process
-  std::uint32_t first = 0;        // number of its first connection
-  std::uint32_t connections = 0;  // how many it has
-  std::uint64_t count = 0;        // messages to send; 0: no limit
+  int index = 0;                       // among the workers of all processes
+  std::uint32_t first = 0;             // number of its first connection
+  std::uint32_t connections = 0;       // how many it has
+  std::optional<std::uint64_t> count;  // messages to send, or handshakes to make; none: no limit
 };
 
 class Worker {
@@ -90,7 +90,6 @@ class Worker {
   // worker.cc
   ws::ServiceOptions service_options() const;
   void make_clients();
-  Character character_of(std::uint32_t number) const;
   void loop();
   void pin() const;
   void flushed();
@@ -111,7 +110,11 @@ class Worker {
   void settle();
   void note_refusal(const ws::Connection& connection, const ws::Refusal& refusal);
   void close_churner(Client& client);
+  void give_up_attempt();
   bool comes_and_goes(const Client& client) const { return client.character == Character::churner; }
+  bool counts_handshakes() const {
+    return options_.mode == Mode::churn && options_.messages_per_connection == 0;
+  }
   void hush(bool reading);
 
   // loading.cc
