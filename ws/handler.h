@@ -5,6 +5,7 @@
 //   void on_upgrade(Upgrade& upgrade);                                  // server: accept, reject or hold a handshake
 //   void on_http(HttpExchange& exchange);                               // server: a request that asks for no WebSocket
 //   void on_connected(Connection& connection);                          // client: TCP is there, to the server or a proxy
+//   void on_secured(Connection& connection);                            // TLS is there; the opening handshake follows
 //   void on_open(Connection& connection);                               // the handshake is done
 //   void on_message(Connection& connection, Opcode opcode, Bytes payload);
 //   void on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last);  // instead of on_message: pieces
@@ -42,6 +43,7 @@ struct HandlerTable {
   void (*upgrade)(void* self, Upgrade& upgrade) = nullptr;
   void (*http)(void* self, HttpExchange& exchange) = nullptr;
   void (*connected)(void* self, Connection& connection) = nullptr;
+  void (*secured)(void* self, Connection& connection) = nullptr;
   void (*open)(void* self, Connection& connection) = nullptr;
   void (*message)(void* self, Connection& connection, Opcode opcode, MutableBytes payload) = nullptr;
   void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece,
@@ -71,6 +73,10 @@ constexpr HandlerTable make_handler_table() {
   if constexpr (requires { &H::on_connected; })
     table.connected = [](void* self, Connection& connection) noexcept {
       static_cast<H*>(self)->on_connected(connection);
+    };
+  if constexpr (requires { &H::on_secured; })
+    table.secured = [](void* self, Connection& connection) noexcept {
+      static_cast<H*>(self)->on_secured(connection);
     };
   if constexpr (requires { &H::on_open; })
     table.open = [](void* self, Connection& connection) noexcept {

@@ -357,6 +357,8 @@ void Connection::leave_proxy() {
 
 void Connection::on_secured() {
   trace(TraceKind::secured);
+  if (service_->table_.secured != nullptr) service_->table_.secured(service_->handler_, *this);
+  if (closed()) return;
   if (role() == Role::client) send_request();
 }
 

@@ -14,7 +14,7 @@ struct Party {
   }
   std::string message(std::uint64_t number, std::uint32_t from = 0) const {
     const Payloads::Stamp stamp = payloads.stamp(from, number);
-    return std::string(to_text(Bytes(stamp))).append(to_text(payloads.body(from, number)));
+    return std::string(to_text(Bytes(stamp))).append(to_text(payloads.body(from, number, 16)));
   }
   Ledger::Answer hear(std::uint32_t listener, std::uint64_t number, std::uint64_t now) {
     return broadcasts.hear(listener, to_bytes(message(number)), now);
@@ -43,7 +43,9 @@ TEST_CASE("a broadcast is heard by the first, half, and the last of its listener
   CHECK(result.reach() == 1);
 }
 
-TEST_CASE("what a listener hears twice, out of order, from others or from nobody is told apart") {
+TEST_CASE(
+    "what a listener hears twice, out of order, from others or from "
+    "nobody is told apart") {
   Party party;
   party.broadcasts.publish(1000, true);
   party.broadcasts.publish(2000, true);

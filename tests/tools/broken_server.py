@@ -10,10 +10,11 @@ import socket
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "interop"))
-from peer import BINARY, CLOSE, TEXT, accept_key, frame, mask  # noqa: E402
+from peer import BINARY, CLOSE, PING, PONG, TEXT, accept_key, frame, mask  # noqa: E402
 
 EVERY = 10  # each tenth message is the wrong one
 
@@ -88,6 +89,9 @@ class Faults:
     def as_text(self, number, payload):
         return [(TEXT, payload)] if number % EVERY == 0 else [payload]
 
+    def pings(self, number, payload):
+        return [(PING, b"number %d" % number), payload]
+
     def silence(self, number, payload):
         return []
 
@@ -120,6 +124,8 @@ class BrokenServer:
         self.waiting = None
         self.heads = []
         self.peers = []
+        self.accepted_at = []
+        self.pongs = []
         self.first_message = threading.Event()
         self.sockets = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -144,6 +150,7 @@ class BrokenServer:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sockets.append(stream)
             self.peers.append(peer)
+            self.accepted_at.append(time.monotonic())
             threading.Thread(target=self.serve, args=(stream,), daemon=True).start()
 
     def serve(self, stream):
@@ -186,6 +193,9 @@ class BrokenServer:
             if opcode == CLOSE:
                 stream.sendall(frame(CLOSE, payload, key=None))
                 raise Ended
+            if opcode == PONG:
+                self.pongs.append(payload)
+                continue
             self.first_message.set()
             number += 1
             for message in fault(number, payload):
@@ -194,11 +204,12 @@ class BrokenServer:
 
 
 class LossyRelay(BrokenServer):
-    """Stands between a client and a server, and loses one message of the server's in each 1000."""
+    """Stands between a client and a server, and loses one message of the server's in each 1000, or all its pongs."""
 
-    def __init__(self, port):
+    def __init__(self, port, pongs=False):
         super().__init__()
         self.port = port
+        self.pongs = pongs
         self.lost = 0
 
     def serve(self, stream):
@@ -213,7 +224,8 @@ class LossyRelay(BrokenServer):
                 payload = read(reader, head[1])
                 with self.lock:
                     self.total += head[0] & 0x0F == BINARY
-                    loses = head[0] & 0x0F == BINARY and self.total % 1000 == 0
+                    thousandth = head[0] & 0x0F == BINARY and self.total % 1000 == 0
+                    loses = head[0] & 0x0F == PONG if self.pongs else thousandth
                     self.lost += loses
                 if not loses:
                     stream.sendall(head + payload)

@@ -36,6 +36,14 @@ Result full_result() {
   result.busiest = {0.5, 0.25};
   result.cpu_s = 1.25;
   result.backend = "epoll";
+  result.connected = 50;
+  result.compressed = 30;
+  result.tls_resumed = 20;
+  result.deflated_from_bytes = 900;
+  result.deflated_to_bytes = 300;
+  result.wire_sent_bytes = 1000;
+  result.wire_received_bytes = 1001;
+  result.targets = {{"ws://a/", 20, 500, 1}, {"ws://b/", 21, 590, 4}};
   result.open_loop = true;
   Second second;
   second.at_s = 1;
@@ -57,7 +65,7 @@ Result full_result() {
 TEST_CASE("a capsule that is read and written again is the same") {
   const Options options;
   const Result result = full_result();
-  const std::string json = write_capsule(options, result, true);
+  const std::string json = write_capsule(options, result);
   std::string why;
   const auto capsule = read_capsule(json, why);
   REQUIRE_MESSAGE(capsule, why);
@@ -76,7 +84,7 @@ TEST_CASE("a capsule that is read and written again is the same") {
     const std::size_t at = text.find("\"time\"");
     return text.erase(at, text.find('\n', at) - at);
   };
-  CHECK(without_time(write_capsule(options, capsule->result, true)) == without_time(json));
+  CHECK(without_time(write_capsule(options, capsule->result)) == without_time(json));
 }
 
 TEST_CASE("results that went through capsules add up as those that did not") {
@@ -95,6 +103,44 @@ TEST_CASE("results that went through capsules add up as those that did not") {
   CHECK(through.error_count() == 10);
 }
 
+TEST_CASE("capsules are merged as if they had been one run") {
+  Options options;
+  options.target.url = "ws://a/";
+  options.targets.resize(2);
+  options.mode = Mode::ping;
+  options.pace = Pace::poisson;
+  options.rate = 50;
+  options.connections = 41;
+  options.sizes_text = "1-2";
+  options.shape = Shape::batch;
+  std::string why;
+  const auto one = read_capsule(write_capsule(options, full_result()), why);
+  REQUIRE_MESSAGE(one, why);
+  const Capsule sum = merge_capsules({*one, *one, *one});
+  Result direct = full_result();
+  direct.add(full_result());
+  direct.add(full_result());
+  CHECK(sum.result.response == direct.response);
+  CHECK(sum.result.deflated_from_bytes == 2700);
+  CHECK(sum.result.targets[1].url == "ws://b/");
+  CHECK(sum.result.targets[1].errors == 12);
+  CHECK(sum.result.series[1].response.percentile(99) == direct.series[1].response.percentile(99));
+  CHECK(sum.options.connections == 3 * 41);
+  CHECK(sum.options.rate == 150);
+  CHECK(sum.options.mode == Mode::ping);
+  CHECK(sum.options.pace == Pace::poisson);
+  CHECK(sum.options.shape == Shape::batch);
+  CHECK(sum.options.sizes_text == "1-2");
+  CHECK(sum.options.targets.size() == 2);
+}
+
+TEST_CASE("a capsule has all options, the machine and the version") {
+  const std::string json = write_capsule(Options(), full_result());
+  for (const char* key : {"\"levada\"", "\"sources\"", "\"sizes\"", "\"deflate\"", "\"takeover\"", "\"sni\"",
+                          "\"kernel\"", "\"expectations\"", "\"server_pids\"", "\"urls\"", "\"backend\""})
+    CHECK_MESSAGE(json.find(key) != std::string::npos, key);
+}
+
 TEST_CASE("what is no capsule is refused with a reason") {
   for (const char* text : {"", "{}", "[1, 2]", "{\"url\": 3}", "not json"}) {
     std::string why;
@@ -102,8 +148,12 @@ TEST_CASE("what is no capsule is refused with a reason") {
     CHECK_MESSAGE(!why.empty(), text);
   }
   std::string json = write_capsule(Options(), full_result()), why;
-  json.replace(json.find("\"slots\": \"") + 10, 3, "1y2");
-  CHECK_FALSE(read_capsule(json, why));
+  for (const std::size_t at :
+       {json.find("\"slots\": \""), json.rfind("\"slots\": \"")}) {  // of a second, of a histogram
+    std::string damaged = json;
+    damaged.replace(at + 10, 3, "1y2");
+    CHECK_FALSE(read_capsule(damaged, why));
+  }
 }
 
 // ---- Verdict ----

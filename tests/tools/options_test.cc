@@ -178,6 +178,35 @@ TEST_CASE("a rate makes an open loop, a count ends a run") {
   CHECK(both.duration_ns == 5 * second);
 }
 
+TEST_CASE("several URLs are targets in turn") {
+  Options options;
+  CHECK(parse({"ws://h/", "ws://i/", "wss://j/", "-c", "3", "--sni", "k", "--no-resume"}, options) == -1);
+  CHECK(options.targets.size() == 3);
+  CHECK(options.target.host == "h");
+  CHECK(options.targets[2].secure);
+  CHECK(options.sni == "k");
+  CHECK_FALSE(options.tls.resumption);
+}
+
+TEST_CASE("messages have sizes, and compression has parameters") {
+  Options options;
+  CHECK(parse({"ws://h/", "-b", "16-1Ki", "--payload", "json", "--deflate", "--takeover", "--window-bits",
+               "9", "--level", "7", "--deflate-from", "10", "--shape", "batch", "--frames", "4"},
+              options) == -1);
+  CHECK(options.sizes.least() == 16);
+  CHECK(options.bytes == 1024);
+  CHECK(options.payload_text == PayloadText::json);
+  CHECK(options.deflate.enabled);
+  CHECK(options.deflate.deflater == ws::DeflateContext::dedicated);
+  CHECK(options.deflate.window_bits == 9);
+  CHECK(options.deflate.level == 7);
+  CHECK(options.deflate.min_bytes == 10);
+  CHECK(options.frames == 4);
+  Options merge;
+  CHECK(parse({"--merge", "a.json", "b.json", "c.json"}, merge) == -1);
+  CHECK(merge.merge.size() == 3);
+}
+
 TEST_CASE("the Host and the Origin of the request can be others") {
   Options options;
   CHECK(parse({"ws://h/", "-H", "Host: other.example:80", "-H", "origin: http://o"}, options) == -1);
@@ -239,7 +268,25 @@ TEST_CASE("impossible options end with status 2") {
       {"ws://h/", "--backend", "kqueue"},
       {"ws://h/", "--server-pid", "0"},
       {"ws://h/", "--no-such-option"},
-      {"ws://h/", "ws://i/"},
+      {"ws://h/", "ws://i/", "--against", "ws://j/"},
+      {"ws://h/", "http://i/"},
+      {"ws://h/", "--ping-every", "1s"},
+      {"ws://h/", "--messages", "2"},
+      {"ws://h/", "--mode", "handshake", "--messages", "2"},
+      {"ws://h/", "--blocks", "2"},
+      {"ws://h/", "--frames", "2"},
+      {"ws://h/", "-m", "a", "-b", "2"},
+      {"ws://h/", "-m", "a", "--payload", "json"},
+      {"ws://h/", "-m", "a", "-f", "/dev/null"},
+      {"ws://h/", "--payload", "xml"},
+      {"ws://h/", "--insecure"},
+      {"ws://h/", "--sni", "a"},
+      {"ws://h/", "--no-resume"},
+      {"ws://h/", "--level", "9"},
+      {"ws+unix:/s", "--source", "127.0.0.0/8"},
+      {"ws://h/", "-b", "16-"},
+      {"ws://h/", "-b", "16,2Gi"},
+      {"--merge", "a.json"},
       {"ws://h/", "-R", "0"},
       {"ws://h/", "-R", "fast"},
       {"ws://h/", "-R", "5", "--rate-per-conn", "5"},
@@ -249,8 +296,8 @@ TEST_CASE("impossible options end with status 2") {
       {"ws://h/", "-n", "0"},
       {"ws://h/", "-R", "0.0000000001"},
       {"ws://h/", "--search", "0.0000000001-1", "--expect", "p99<1ms"},
-      {"ws://h/", "-b", "1Mi", "-p", "1k", "-c", "2"},
-      {"ws://h/", "-b", "1", "-p", "1M", "-c", "9"},
+      {"ws://h/", "-b", "1Mi", "-p", "1000", "-c", "2"},
+      {"ws://h/", "-b", "1", "-p", "1000000", "-c", "9"},
       {"ws://h/", "--against", "ws://i/", "--html", "r.html"},
       {"ws://h/", "--search", "1k-50k", "--expect", "p99<1ms", "--csv", "r.csv"},
       {"ws://h/", "--hgrm", "/nonexistent/r.hgrm"},

@@ -11,8 +11,9 @@ namespace {
 
 std::string message(const Payloads& payloads, std::uint32_t connection, std::uint64_t sequence) {
   const Payloads::Stamp stamp = payloads.stamp(connection, sequence);
-  std::string text(to_text(Bytes(stamp).first(payloads.stamp_size())));
-  return text.append(to_text(payloads.body(connection, sequence)));
+  const std::size_t size = payloads.size(connection, sequence);
+  std::string text(to_text(Bytes(stamp).first(payloads.stamp_size(size))));
+  return text.append(to_text(payloads.body(connection, sequence, size)));
 }
 
 TEST_CASE("a payload has its size and matches itself at every length") {
@@ -86,6 +87,59 @@ TEST_CASE("bytes that are nobody's payload have no owner") {
   CHECK_FALSE(payloads.origin(to_bytes(text)));
   const Payloads more(16, 101, 1);
   CHECK_FALSE(payloads.origin(to_bytes(message(more, 100, 7))));  // a connection that does not exist
+}
+
+TEST_CASE("sizes are one, some in turn, or any of a range") {
+  CHECK(Sizes::parse("16")->of(1, 2, 3) == 16);
+  const Sizes turn = *Sizes::parse("16,1024,4Ki");
+  CHECK(turn.least() == 16);
+  CHECK(turn.most() == 4096);
+  for (std::uint32_t connection = 0; connection < 3; connection++) {
+    std::set<std::size_t> seen;
+    for (std::uint64_t i = 0; i < 3; i++) seen.insert(turn.of(1, connection, i));
+    CHECK(seen == std::set<std::size_t>{16, 1024, 4096});
+  }
+  CHECK(turn.of(1, 0, 0) != turn.of(1, 1, 0));
+  const Sizes range = *Sizes::parse("16-1024");
+  double sum = 0;
+  for (std::uint64_t i = 0; i < 100'000; i++) {
+    const std::size_t size = range.of(7, 3, i);
+    if (size < 16 || size > 1024) FAIL_CHECK(size);
+    CHECK(size == range.of(7, 3, i));
+    sum += static_cast<double>(size);
+  }
+  CHECK(sum / 100'000 == doctest::Approx(520).epsilon(0.02));
+  for (const char* text : {"", "16-", "-16", "9-8", "16,,17", "16,", "1-2-3", "1-2,3"})
+    CHECK_MESSAGE(!Sizes::parse(text), text);
+}
+
+TEST_CASE("payloads of different sizes are told apart and name their owner") {
+  for (const char* sizes : {"1,8,9,300", "0-70", "8-4096"}) {
+    const Payloads payloads(*Sizes::parse(sizes), 100, 1);
+    for (std::uint64_t sequence = 0; sequence < 200; sequence++) {
+      std::string text = message(payloads, 42, sequence);
+      CHECK(text.size() == payloads.size(42, sequence));
+      CHECK(payloads.matches(to_bytes(text), 42, sequence));
+      if (text.size() >= 8) {
+        const auto origin = payloads.origin(to_bytes(text));
+        REQUIRE(origin);
+        CHECK(origin->connection == 42);
+        CHECK(origin->sequence == sequence);
+      }
+      text.push_back('x');
+      CHECK_FALSE(payloads.matches(to_bytes(text), 42, sequence));
+      CHECK_FALSE(payloads.origin(to_bytes(text)));
+    }
+  }
+}
+
+TEST_CASE("JSON payloads are text that repeats itself") {
+  const Payloads payloads(400, 100, 1, PayloadText::json);
+  const std::string text = message(payloads, 1, 2);
+  CHECK(text.size() == 400);
+  CHECK(text.find("\"price\":") != std::string::npos);
+  CHECK(payloads.matches(to_bytes(text), 1, 2));
+  CHECK(payloads.origin(to_bytes(text))->sequence == 2);
 }
 
 TEST_CASE("another seed makes other payloads") {

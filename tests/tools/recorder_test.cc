@@ -31,7 +31,8 @@ TEST_CASE("response is from the plan, service from the write, lag between the tw
   recorder.write(11 * second, 11 * second + 100);
   recorder.echo(answer(11 * second, 11 * second + 100), 7, 11 * second + 1100);
   recorder.end(20 * second, 1);
-  recorder.echo(answer(19 * second, 19 * second + 5), 7, 21 * second);  // late, and still counted
+  recorder.echo(answer(19 * second, 19 * second + 5), 7,
+                21 * second);  // late, and still counted
   recorder.finish();
   const Result& result = recorder.result();
   CHECK(result.response.min() == 1100);
@@ -47,7 +48,8 @@ TEST_CASE("what never comes is recorded with its age, and counted") {
   Recorder recorder;
   recorder.begin(10 * second);
   recorder.lose(11 * second, 14 * second);
-  recorder.lose(9 * second, 14 * second);  // planned before: lost, but not measured
+  recorder.lose(9 * second,
+                14 * second);  // planned before: lost, but not measured
   recorder.leave_unsent(12 * second, 14 * second, 3);
   recorder.end(14 * second, 0);
   recorder.finish();
@@ -81,6 +83,21 @@ TEST_CASE("each second of the series has its own echoes, and all are in the whol
     CHECK(result.series[i].response.max() == 1000 * (i + 1));
   }
   CHECK(result.response.count() == 6);
+}
+
+TEST_CASE("the last moments of a run belong to its last second") {
+  Recorder recorder;
+  recorder.begin(10 * second);
+  recorder.echo(answer(10 * second, 10 * second), 1, 10 * second + 1000);
+  recorder.tick(11 * second, 4);
+  recorder.echo(answer(11 * second, 11 * second), 1, 11 * second + 5000);
+  recorder.end(11 * second + second / 20, 3);
+  REQUIRE(recorder.result().series.size() == 1);
+  const Second& last = recorder.result().series[0];
+  CHECK(last.messages == 2);
+  CHECK(last.at_s == doctest::Approx(1.05));
+  CHECK(last.open == 3);
+  CHECK(last.response.count() == 2);
 }
 
 TEST_CASE("a run of less than a second has one point") {

@@ -18,11 +18,12 @@ using ws::test::ReferenceDecoder;
 struct Wire {
   Wire(Shape shape, std::size_t size, std::uint64_t count, std::uint64_t seed = 1) {
     SecureRandom keys;
-    Shaper shaper(shape, seed, keys);
+    Shaper shaper(shape, 3, seed, keys);
+    Pings pings;
     Trickle trickle;
     for (std::uint64_t i = 0; i < count; i++) {
       sent.emplace_back(size, static_cast<char>('a' + i % 26));
-      shaper.add_message(trickle, ws::Opcode::text, to_bytes(sent.back()), i);
+      shaper.add_message(trickle, pings, ws::Opcode::text, to_bytes(sent.back()), i);
       std::vector<std::size_t> sizes;
       while (!trickle.empty()) {
         const Piece piece = trickle.take();
@@ -52,8 +53,8 @@ struct Wire {
 };
 
 TEST_CASE("every shape is legal, and the server gets the messages") {
-  for (const Shape shape :
-       {Shape::whole, Shape::fragments, Shape::control, Shape::bytes, Shape::cuts, Shape::mix}) {
+  for (const Shape shape : {Shape::whole, Shape::fragments, Shape::control, Shape::bytes, Shape::cuts,
+                            Shape::batch, Shape::mix}) {
     for (const std::size_t size : {0u, 1u, 16u, 125u, 126u, 3000u}) {
       CAPTURE(to_string(shape));
       CAPTURE(size);
@@ -95,15 +96,46 @@ TEST_CASE("a mix has every shape in turn") {
 }
 
 TEST_CASE("a mix cuts behind every byte, whatever the size of the frame") {
-  const Wire mix(Shape::mix, 10, 5 * 15);  // a frame of 16 bytes has 15 places, which 5 divides
+  const Wire mix(Shape::mix, 10,
+                 5 * 15);  // a frame of 16 bytes has 15 places, which 5 divides
   std::set<std::size_t> cuts;
   for (std::size_t i = 4; i < mix.pieces.size(); i += 5) cuts.insert(mix.pieces[i].front());
   CHECK(cuts.size() == 15);
 }
 
+TEST_CASE("a batch has up to so many frames in a write") {
+  SecureRandom keys;
+  Shaper shaper(Shape::batch, 3, 1, keys);
+  Trickle trickle;
+  Pings pings;
+  for (std::uint64_t i = 0; i < 8; i++)
+    shaper.add_message(trickle, pings, ws::Opcode::binary, to_bytes("0123456789"), i);
+  CHECK(trickle.take().size() == 3 * 16);
+  CHECK(trickle.take().size() == 3 * 16);
+  CHECK(trickle.take().size() == 2 * 16);
+  CHECK(trickle.empty());
+}
+
+TEST_CASE("a pong answers the pings up to its own") {
+  Pings pings;
+  CHECK(pings.unanswered() == 0);
+  const auto first = pings.next(), second = pings.next(), third = pings.next();
+  pings.answer(second);  // and with it the first
+  CHECK(pings.unanswered() == 1);
+  pings.answer(first);
+  pings.answer(to_bytes("between"));
+  pings.answer(to_bytes("12345678"));
+  CHECK(pings.unanswered() == 1);
+  pings.answer(third);
+  CHECK(pings.unanswered() == 0);
+  static_cast<void>(pings.next());
+  pings.forget();
+  CHECK(pings.unanswered() == 0);
+}
+
 TEST_CASE("a control frame is one piece") {
   SecureRandom keys;
-  Shaper shaper(Shape::bytes, 1, keys);
+  Shaper shaper(Shape::bytes, 3, 1, keys);
   Trickle trickle;
   CHECK(trickle.empty());
   shaper.add_control(trickle, ws::Opcode::pong, to_bytes("hello"));

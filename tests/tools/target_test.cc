@@ -83,19 +83,19 @@ TEST_CASE("URLs that cannot be served are refused with a reason") {
 }
 
 TEST_CASE("addresses are found for numbers, names and Unix sockets") {
-  net::Address address;
+  std::vector<net::Address> addresses;
   std::string why;
-  CHECK(resolve(parse("ws://127.0.0.1:9001/"), address, why));
-  CHECK(address.to_string() == "127.0.0.1:9001");
-  CHECK(resolve(parse("ws://[::1]:9001/"), address, why));
-  CHECK(address.to_string() == "[::1]:9001");
-  CHECK(resolve(parse("ws://localhost:9001/"), address, why));
-  CHECK(address.to_string() == "127.0.0.1:9001");
-  CHECK(resolve(parse("ws+unix:/run/a.sock"), address, why));
-  CHECK(address.to_string() == "unix:/run/a.sock");
-  CHECK_FALSE(resolve(parse("ws://name.invalid:1/"), address, why));
+  CHECK(resolve(parse("ws://127.0.0.1:9001/"), addresses, why));
+  CHECK(addresses.front().to_string() == "127.0.0.1:9001");
+  CHECK(resolve(parse("ws://[::1]:9001/"), addresses, why));
+  CHECK(addresses.front().to_string() == "[::1]:9001");
+  CHECK(resolve(parse("ws://localhost:9001/"), addresses, why));
+  CHECK(addresses.front().to_string() == "127.0.0.1:9001");
+  CHECK(resolve(parse("ws+unix:/run/a.sock"), addresses, why));
+  CHECK(addresses.front().to_string() == "unix:/run/a.sock");
+  CHECK_FALSE(resolve(parse("ws://name.invalid:1/"), addresses, why));
   CHECK(why.find("cannot resolve name.invalid") != std::string::npos);
-  CHECK_FALSE(resolve(parse("ws+unix:/" + std::string(200, 'x')), address, why));
+  CHECK_FALSE(resolve(parse("ws+unix:/" + std::string(200, 'x')), addresses, why));
   CHECK(why.find("too long") != std::string::npos);
 }
 

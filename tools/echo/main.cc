@@ -1,11 +1,13 @@
 // levada-echo: a WebSocket echo server, with a page that tries it out.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <map>
 #include <optional>
 #include <string>
 #include <CLI/CLI.hpp>
 
+#include <levada/tools/deflate_options.h>
 #include <levada/tools/echo/page.h>
 #include <levada/ws/prepared.h>
 #include <levada/ws/server.h>
@@ -16,8 +18,8 @@ using namespace levada;
 
 class Echo {
  public:
-  Echo(const ws::Server& server, bool metrics, bool broadcast)
-      : server_(server), metrics_(metrics), broadcast_(broadcast) {}
+  Echo(const ws::Server& server, bool metrics, bool broadcast, std::atomic<std::uint64_t>& compressed)
+      : server_(server), metrics_(metrics), broadcast_(broadcast), compressed_(compressed) {}
 
   void on_http(ws::HttpExchange& exchange) {
     const ws::HttpRequest& request = exchange.request();
@@ -27,6 +29,9 @@ class Echo {
     if (request.path() == "/metrics" && metrics_) {
       exchange.respond(200, ws::openmetrics_type, server_.openmetrics());
     }
+  }
+  void on_open(ws::Connection& connection) {
+    if (connection.compresses()) compressed_.fetch_add(1, std::memory_order_relaxed);
   }
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload) {
     if (!broadcast_) return void(connection.send(opcode, payload));
@@ -57,6 +62,7 @@ class Echo {
   const ws::Server& server_;
   bool metrics_;
   bool broadcast_;
+  std::atomic<std::uint64_t>& compressed_;  // connections that agreed on permessage-deflate
 };
 
 struct Options {
@@ -69,22 +75,6 @@ struct Options {
   bool broadcast = false;
   bool quiet = false;
 };
-
-void add_deflate(CLI::App& app, ws::DeflateOptions& deflate) {
-  using Context = ws::DeflateContext;
-  const auto add = [&app](auto* option) { option->group("Compression (permessage-deflate)"); };
-  add(app.add_flag("--deflate", deflate.enabled, "agree to it when a client asks"));
-  add(app.add_flag_callback(
-      "--takeover", [&deflate] { deflate.deflater = deflate.inflater = Context::dedicated; },
-      "keep contexts per connection"));
-  add(app.add_option("--window-bits", deflate.window_bits, "of our windows, at most")
-          ->check(CLI::Range(8, 15)));
-  add(app.add_option("--peer-window-bits", deflate.peer_window_bits, "of the clients', at most")
-          ->check(CLI::Range(8, 15)));
-  add(app.add_option("--level", deflate.level, "1 (fast) to 9 (small)")->check(CLI::Range(1, 9)));
-  add(app.add_option("--memory-level", deflate.memory_level, "1 (small) to 9")->check(CLI::Range(1, 9)));
-  add(app.add_option("--deflate-from", deflate.min_bytes, "messages of fewer bytes are sent as they are"));
-}
 
 void add_limits(CLI::App& app, Options& options) {
   ws::ServiceOptions& service = options.server.service;
@@ -147,7 +137,7 @@ bool parse(int argc, char** argv, Options& options, int& status) {
                "send each message to all connections of its thread instead");
   app.add_flag("--metrics", options.metrics, "answer GET /metrics with OpenMetrics text");
   add_limits(app, options);
-  add_deflate(app, options.server.service.deflate);
+  tools::add_deflate_options(app, options.server.service.deflate);
   app.add_flag("--quiet", options.quiet, "no summary at the end");
   try {
     app.parse(argc, argv);
@@ -168,11 +158,13 @@ bool parse(int argc, char** argv, Options& options, int& status) {
   return true;
 }
 
-void print_summary(const ws::ServerResult& result) {
+void print_summary(const ws::ServerResult& result, std::uint64_t compressed) {
   const auto number = [](std::uint64_t value) { return std::to_string(value); };
-  const std::string line = "served " + number(result.opened) + " connections, " + number(result.messages) +
-                           " messages, " + number(result.payload_bytes) + " bytes; at the end " +
-                           number(result.closed) + " connections closed, " + number(result.cut) + " cut\n";
+  const std::string line =
+      "served " + number(result.opened) + " connections, " +
+      (compressed == 0 ? "" : number(compressed) + " of them with permessage-deflate, ") +
+      number(result.messages) + " messages, " + number(result.payload_bytes) + " bytes; at the end " +
+      number(result.closed) + " connections closed, " + number(result.cut) + " cut\n";
   std::fputs(line.c_str(), stdout);
 }
 
@@ -189,7 +181,8 @@ int main(int argc, char** argv) {
     options.server.service.tls = *tls;
   }
   ws::Server server(options.server);
-  server.route("", [&](int) { return Echo(server, options.metrics, options.broadcast); });
+  std::atomic<std::uint64_t> compressed = 0;
+  server.route("", [&](int) { return Echo(server, options.metrics, options.broadcast, compressed); });
   server.stop_on_signals(options.stop_timeout_ms);
   if (const Error error = server.listen()) return ws::report_failure(error);
   net::Reactor& reactor = server.reactor(0);
@@ -200,6 +193,6 @@ int main(int argc, char** argv) {
   std::fflush(stdout);
 
   if (const Error error = server.run()) return ws::report_failure(error);
-  if (!options.quiet) print_summary(server.result());
+  if (!options.quiet) print_summary(server.result(), compressed);
   return 0;
 }

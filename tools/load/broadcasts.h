@@ -57,7 +57,9 @@ class Broadcasts {
   // Notes what a listener heard. `planned_ns` of the answer is 0 if it was no broadcast that it had to hear.
   Ledger::Answer hear(std::uint32_t listener, Bytes payload, std::uint64_t now) {
     const auto origin = payloads_.origin(payload);
-    if (!origin) return {.echo = payload.size() == payloads_.bytes() ? Echo::corrupt : Echo::wrong_size};
+    if (!origin)
+      return {.echo = payload.size() == payloads_.size(publisher_, heard_[listener]) ? Echo::corrupt
+                                                                                     : Echo::wrong_size};
     if (origin->connection != publisher_) return {.echo = Echo::foreign, .origin = *origin};
     const std::uint64_t number = whole(origin->sequence);
     if (number >= published()) return {.echo = Echo::unexpected};

@@ -3,8 +3,7 @@
 #include <charconv>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
+#include <levada/tools/load/capsule_json.h>
 #include <levada/tools/load/machine.h>
 #include <levada/tools/load/percentiles.h>
 #include <levada/tools/load/verdict.h>
@@ -114,7 +113,7 @@ Json write_server(const Result& result) {
   return json;
 }
 
-Json second_to_json(const Second& second, bool with_sketch) {
+Json second_to_json(const Second& second) {
   Json json = {{"at_s", second.at_s},
                {"messages", second.messages},
                {"errors", second.errors},
@@ -122,7 +121,6 @@ Json second_to_json(const Second& second, bool with_sketch) {
                {"p50_us", us(second.response.percentile(50))},
                {"p99_us", us(second.response.percentile(99))},
                {"max_us", us(second.response.max())}};
-  if (!with_sketch) return json;
   json["max_ns"] = second.response.max();
   json["slots"] = write_slots([&](const auto& visit) {
     for (const auto& [ns, times] : second.response.entries()) visit(ns, times);
@@ -130,48 +128,10 @@ Json second_to_json(const Second& second, bool with_sketch) {
   return json;
 }
 
-Json write_series(const Result& result, bool with_sketches) {
+Json write_series(const Result& result) {
   Json series = Json::array();
-  for (const Second& second : result.series) series.push_back(second_to_json(second, with_sketches));
+  for (const Second& second : result.series) series.push_back(second_to_json(second));
   return series;
-}
-
-Json write_options(const Options& options) {
-  Json json = {{"connections", options.connections},
-               {"threads", options.threads},
-               {"processes", options.processes},
-               {"pace", to_string(options.pace)},
-               {"depth", options.depth},
-               {"rate", options.rate},
-               {"count", options.count ? Json(*options.count) : Json()},
-               {"connect_rate", options.connect_rate},
-               {"message_bytes", options.bytes},
-               {"literal", options.literal.has_value()},
-               {"opcode", options.text ? "text" : "binary"},
-               {"shape", to_string(options.shape)},
-               {"messages_per_connection", options.messages_per_connection},
-               {"slow_share", options.slow_share},
-               {"churn_share", options.churn_share},
-               {"duration_s", static_cast<double>(options.duration_ns) / 1e9},
-               {"warmup_s", static_cast<double>(options.warmup_ns) / 1e9},
-               {"drain_s", static_cast<double>(options.drain_ns) / 1e9},
-               {"timeout_ms", options.timeout_ms},
-               {"pin", options.pin},
-               {"seed", options.seed},
-               {"subprotocols", options.subprotocols},
-               {"origin", options.origin}};
-  for (const auto& [name, value] : options.fields)
-    json["fields"].push_back(std::string(name).append(": ").append(value));
-  return json;
-}
-
-Json write_machine() {
-  const Machine machine = this_machine();
-  return {{"time", machine.time},
-          {"kernel", machine.kernel},
-          {"cpu", machine.cpu},
-          {"cpus", machine.cpus},
-          {"sysctls", machine.sysctls}};
 }
 
 Json write_expectations(const Options& options, const Result& result) {
@@ -181,7 +141,21 @@ Json write_expectations(const Options& options, const Result& result) {
   return json;
 }
 
+Json write_deflate(const Options& options, const Result& result) {
+  const auto from = static_cast<double>(result.deflated_from_bytes),
+             to = static_cast<double>(result.deflated_to_bytes);
+  return {{"offered", options.deflate.enabled},
+          {"agreed", result.compressed},
+          {"from_bytes", result.deflated_from_bytes},
+          {"to_bytes", result.deflated_to_bytes},
+          {"ratio", to > 0 ? Json(from / to) : Json()}};
+}
+
 void write_details(Json& json, const Options& options, const Result& result) {
+  json["handshakes_in_all"] = result.connected;
+  json["tls_resumed"] = result.tls_resumed;
+  json["deflate"] = write_deflate(options, result);
+  json["wire"] = {{"sent_bytes", result.wire_sent_bytes}, {"received_bytes", result.wire_received_bytes}};
   json["connections_wanted"] = options.connections;
   json["handshakes"] = result.handshakes;
   json["close_codes"] = write_counts(result.close_codes);
@@ -206,6 +180,13 @@ void write_details(Json& json, const Options& options, const Result& result) {
                        {"expected", result.broadcast.expected},
                        {"delivered", result.broadcast.delivered},
                        {"reach", result.broadcast.reach()}};
+  json["targets"] = Json::array();
+  for (const TargetResult& target : result.targets) {
+    json["targets"].push_back({{"url", target.url},
+                               {"connections", target.connections},
+                               {"verified", target.verified},
+                               {"errors", target.errors}});
+  }
   json["examples"] = result.examples.empty() ? Json::object() : Json(result.examples);
   json["interrupted"] = result.interrupted;
   json["open_loop"] = result.open_loop;
@@ -238,8 +219,8 @@ Second second_from_json(const Json& json) {
   second.open = json.at("open").get<std::uint64_t>();
   if (!json.contains("slots")) return second;
   std::vector<Sketch::Entry> entries;
-  read_slots(json["slots"].get<std::string>(),
-             [&](std::uint64_t ns, std::uint64_t times) { entries.emplace_back(ns, times); });
+  const auto add = [&](std::uint64_t ns, std::uint64_t times) { entries.emplace_back(ns, times); };
+  if (!read_slots(json["slots"].get<std::string>(), add)) throw std::runtime_error("a second is damaged");
   second.response = Sketch(std::move(entries), json.at("max_ns").get<std::uint64_t>());
   return second;
 }
@@ -262,6 +243,13 @@ void read_counts(const Json& json, std::map<Key, std::uint64_t>& counts) {
 void read_numbers(const Json& json, Result& result) {
   json.at("connections").get_to(result.opened);
   json.at("handshakes").get_to(result.handshakes);
+  json.at("handshakes_in_all").get_to(result.connected);
+  json.at("tls_resumed").get_to(result.tls_resumed);
+  json.at("deflate").at("agreed").get_to(result.compressed);
+  json.at("deflate").at("from_bytes").get_to(result.deflated_from_bytes);
+  json.at("deflate").at("to_bytes").get_to(result.deflated_to_bytes);
+  json.at("wire").at("sent_bytes").get_to(result.wire_sent_bytes);
+  json.at("wire").at("received_bytes").get_to(result.wire_received_bytes);
   json.at("messages").get_to(result.messages);
   json.at("seconds").get_to(result.seconds);
   json.at("bytes").get_to(result.bytes);
@@ -281,9 +269,123 @@ void read_numbers(const Json& json, Result& result) {
   json.at("busiest_thread").at("waited").get_to(result.busiest.waited);
 }
 
+// What reports say of a run, as far as its options tell.
+void read_options(const Json& json, const Json& options_json, Options& options) {
+  options.target.url = json.at("url").get<std::string>();
+  for (const Json& url : options_json.at("urls")) {
+    options.targets.emplace_back().url = url.get<std::string>();
+  }
+  const auto choose = [&](const char* key, auto& value, auto last) {
+    const auto name = options_json.at(key).get<std::string>();
+    for (int i = 0; i <= static_cast<int>(last); i++) {
+      const auto each = static_cast<std::remove_reference_t<decltype(value)>>(i);
+      if (name == to_string(each)) value = each;
+    }
+  };
+  choose("mode", options.mode, Mode::hold);
+  choose("pace", options.pace, Pace::poisson);
+  choose("shape", options.shape, Shape::mix);
+  options_json.at("connections").get_to(options.connections);
+  options_json.at("threads").get_to(options.threads);
+  options_json.at("processes").get_to(options.processes);
+  options_json.at("depth").get_to(options.depth);
+  options_json.at("rate").get_to(options.rate);
+  options_json.at("message_bytes").get_to(options.bytes);
+  options_json.at("sizes").get_to(options.sizes_text);
+  options_json.at("messages_per_connection").get_to(options.messages_per_connection);
+  options_json.at("slow_share").get_to(options.slow_share);
+  options_json.at("churn_share").get_to(options.churn_share);
+  options_json.at("seed").get_to(options.seed);
+  options_json.at("deflate").at("offered").get_to(options.deflate.enabled);
+  options.text = options_json.at("opcode") == "text";
+}
+
+void read_targets(const Json& json, Result& result) {
+  for (const Json& target : json) {
+    result.targets.push_back(
+        {target.at("url").get<std::string>(), target.at("connections").get<std::uint64_t>(),
+         target.at("verified").get<std::uint64_t>(), target.at("errors").get<std::uint64_t>()});
+  }
+}
+
 }  // namespace
 
-std::string write_capsule(const Options& options, const Result& result, bool with_sketches) {
+nlohmann::ordered_json options_to_json(const Options& options) {
+  const ws::DeflateOptions& deflate = options.deflate;
+  Json json = {{"connections", options.connections},
+               {"threads", options.threads},
+               {"processes", options.processes},
+               {"pin", options.pin},
+               {"backend", net::to_string(options.backend)},
+               {"mode", to_string(options.mode)},
+               {"pace", to_string(options.pace)},
+               {"depth", options.depth},
+               {"rate", options.rate},
+               {"count", options.count ? Json(*options.count) : Json()},
+               {"connect_rate", options.connect_rate},
+               {"message_bytes", options.bytes},
+               {"sizes", options.sizes_text},
+               {"payload", options.payload_text == PayloadText::json ? "json" : "random"},
+               {"literal", options.literal.has_value()},
+               {"opcode", options.text ? "text" : "binary"},
+               {"shape", to_string(options.shape)},
+               {"frames", options.frames},
+               {"messages_per_connection", options.messages_per_connection},
+               {"slow_share", options.slow_share},
+               {"churn_share", options.churn_share},
+               {"duration_s", static_cast<double>(options.duration_ns) / 1e9},
+               {"warmup_s", static_cast<double>(options.warmup_ns) / 1e9},
+               {"drain_s", static_cast<double>(options.drain_ns) / 1e9},
+               {"timeout_ms", options.timeout_ms},
+               {"seed", options.seed},
+               {"sources", options.sources_text},
+               {"host", options.host},
+               {"origin", options.origin},
+               {"subprotocols", options.subprotocols},
+               {"fields", Json::array()},
+               {"tls",
+                {{"ca", options.tls.ca.file},
+                 {"insecure", options.tls.insecure_no_verification},
+                 {"resumption", options.tls.resumption},
+                 {"sni", options.sni}}},
+               {"deflate",
+                {{"offered", deflate.enabled},
+                 {"takeover", deflate.deflater == ws::DeflateContext::dedicated},
+                 {"window_bits", deflate.window_bits},
+                 {"peer_window_bits", deflate.peer_window_bits},
+                 {"level", deflate.level},
+                 {"memory_level", deflate.memory_level},
+                 {"min_bytes", deflate.min_bytes},
+                 {"final_blocks", deflate.final_blocks},
+                 {"max_ratio", deflate.max_ratio}}},
+               {"server_pids", options.server_pids},
+               {"expectations", Json::array()},
+               {"urls", Json::array()}};
+  for (const auto& [name, value] : options.fields)
+    json["fields"].push_back(std::string(name).append(": ").append(value));
+  for (const Expectation& expectation : options.expectations)
+    json["expectations"].push_back(expectation.text);
+  for (const Target& target : options.targets) json["urls"].push_back(target.url);
+  if (options.against) json["against"] = {{"url", options.against->url}, {"blocks", options.blocks}};
+  if (options.search_to > 0) json["search"] = {options.search_from, options.search_to};
+  return json;
+}
+
+nlohmann::ordered_json machine_to_json() {
+  const Machine machine = this_machine();
+  return {{"time", machine.time}, {"kernel", machine.kernel},   {"cpu", machine.cpu},
+          {"cpus", machine.cpus}, {"sysctls", machine.sysctls}, {"levada", LEVADA_VERSION}};
+}
+
+nlohmann::ordered_json histograms_to_json(const Result& result) {
+  Json json = Json::object();
+  for (const auto& [name, histogram] : result.histograms()) {
+    if (histogram->count() > 0) json[name] = write_histogram(*histogram);
+  }
+  return json;
+}
+
+std::string write_capsule(const Options& options, const Result& result, bool one_line) {
   const Verdict found = verdict(result);
   std::string mode = to_string(options.mode);
   if (options.mode == Mode::echo) mode = options.open_loop() ? "open" : "closed";
@@ -303,17 +405,15 @@ std::string write_capsule(const Options& options, const Result& result, bool wit
                {"verdict", found.name},
                {"verdict_reason", found.reason}};
   write_details(json, options, result);
-  json["options"] = write_options(options);
-  json["machine"] = write_machine();
-  json["series"] = write_series(result, with_sketches);
-  for (const auto& [name, histogram] : result.histograms()) {
-    if (histogram->count() > 0) json["histograms"][name] = write_histogram(*histogram);
-  }
-  return json.dump(with_sketches ? -1 : 2, ' ', false, Json::error_handler_t::replace) + "\n";
+  json["options"] = options_to_json(options);
+  json["machine"] = machine_to_json();
+  json["series"] = write_series(result);
+  json["histograms"] = histograms_to_json(result);
+  return json.dump(one_line ? -1 : 2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string write_second(const Second& second) {
-  return second_to_json(second, true).dump();
+  return second_to_json(second).dump();
 }
 
 Second read_second(const std::string& json) {
@@ -335,6 +435,8 @@ std::optional<Capsule> read_capsule(const std::string& text, std::string& why) {
     for (const auto& item : json.at("examples").items())
       result.examples[item.key()] = item.value().get<std::string>();
     read_server(json.at("server"), result);
+    read_targets(json.at("targets"), result);
+    read_options(json, json.at("options"), capsule.options);
     read_series(json.at("series"), result);
     if (!json.contains("histograms")) return capsule;
     for (const auto& [name, histogram] : result.histograms()) {
@@ -345,6 +447,19 @@ std::optional<Capsule> read_capsule(const std::string& text, std::string& why) {
     why = error.what();
     return std::nullopt;
   }
+}
+
+Capsule merge_capsules(const std::vector<Capsule>& capsules) {
+  Capsule sum = capsules.front();
+  for (std::size_t i = 1; i < capsules.size(); i++) {
+    const Options& options = capsules[i].options;
+    sum.options.connections += options.connections;
+    sum.options.processes += options.processes;
+    sum.options.rate += options.rate;
+    sum.result.add(capsules[i].result);
+  }
+  sum.verdict = verdict(sum.result).name;
+  return sum;
 }
 
 }  // namespace levada::load

@@ -7,14 +7,15 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <levada/tools/load/options.h>
 #include <levada/tools/load/result.h>
 
 namespace levada::load {
 
-// Ends with a newline. `with_sketches`: also what is needed to add up each second of the series, and all in one line.
-std::string write_capsule(const Options& options, const Result& result, bool with_sketches = false);
+// Ends with a newline.
+std::string write_capsule(const Options& options, const Result& result, bool one_line = false);
 
 // One second of the series, with its sketch, in one line without a newline.
 std::string write_second(const Second& second);
@@ -23,8 +24,12 @@ Second read_second(const std::string& json);
 // What reports show of a capsule that was read.
 struct Capsule {
   std::string url, mode, verdict;
+  Options options;  // what reports say of them
   Result result;
 };
+
+// As if they had been one run in several processes; at least one.
+Capsule merge_capsules(const std::vector<Capsule>& capsules);
 
 // On failure returns nothing and says why.
 std::optional<Capsule> read_capsule(const std::string& json, std::string& why);

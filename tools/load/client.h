@@ -39,13 +39,17 @@ struct Client {
   ws::Connection* connection = nullptr;
   Timetable timetable;
   Trickle trickle;
+  Pings pings;
   std::uint64_t dialed_ns = 0;
   std::uint64_t connected_ns = 0;
+  std::uint64_t secured_ns = 0;
   std::uint64_t begun = 0;     // messages sent on the present connection
   std::uint64_t answered = 0;  // of these
+  std::uint32_t address = 0;   // of its target, by which it is connected
   Character character;
-  bool known = false;    // was open before
-  bool checked = false;  // hold: its last echo was asked for
+  bool known = false;     // was open before
+  bool tries_on = false;  // the next address, in the same attempt
+  bool checked = false;   // hold: its last echo was asked for
 };
 
 }  // namespace levada::load

@@ -70,30 +70,45 @@ void Worker::dial(Client& client) {
   for (const auto& [name, value] : options_.fields) fields.push_back({name, value});
   std::optional<net::Address> source;
   if (!options_.sources.empty()) source = options_.sources.address(client.number());
+  const Target& target = options_.targets[target_of(client)];
   ws::DialOptions dial;
-  dial.host = options_.host.empty() ? options_.target.host_field : options_.host;
-  dial.target = options_.target.request_target;
+  dial.host = options_.host.empty() ? target.host_field : options_.host;
+  dial.target = target.request_target;
   dial.origin = options_.origin;
   dial.fields = fields;
   dial.source = source ? &*source : nullptr;
   dial.user_data = &client;
-  if (options_.target.secure) {
+  if (target.secure) {
     dial.tls = options_.context;
-    dial.tls_host = options_.target.host;
-    dial.tls_port = options_.target.port;
+    dial.tls_host = options_.sni.empty() ? target.host : options_.sni;
+    dial.tls_port = target.port;
   }
   dialed_++;
-  if (counts_handshakes()) left_--;
+  if (counts_handshakes() && !std::exchange(client.tries_on, false)) left_--;
   client.dialed_ns = reactor_->now_ns();
-  if (service_->dial(address_, dial) != nullptr) {
+  if (service_->dial(addresses_[target_of(client)][client.address], dial) != nullptr) {
     in_handshake_++;
     return;
   }
+  if (try_next_address(client)) return;
   const Error& error = service_->last_error();
+  result_of(client).errors++;
   recorder_.result().count(std::string("connect.") + to_string(error.code), 1,
                            "cannot connect: " + error.message());
   give_up_attempt();
   if (comes_and_goes(client) && phase_ == Phase::loading) dial_again(client, retry_ms);
+}
+
+// A name may have several addresses, of which the server listens on some.
+bool Worker::try_next_address(Client& client) {
+  if (client.address + 1 >= addresses_[target_of(client)].size()) {
+    client.address = 0;
+    return false;
+  }
+  client.address++;
+  client.tries_on = true;
+  dial(client);
+  return true;
 }
 
 // The messages that a churner would have sent count as tried, so that a count is reached whoever answers.
@@ -120,7 +135,12 @@ void Worker::settle() {
 }
 
 void Worker::on_connected(ws::Connection& connection) {
-  client_of(connection).connected_ns = reactor_->now_ns();
+  Client& client = client_of(connection);
+  client.connected_ns = client.secured_ns = reactor_->now_ns();
+}
+
+void Worker::on_secured(ws::Connection& connection) {
+  client_of(connection).secured_ns = reactor_->now_ns();
 }
 
 void Worker::on_open(ws::Connection& connection) {
@@ -132,12 +152,19 @@ void Worker::on_open(ws::Connection& connection) {
   open_.fetch_add(1, std::memory_order_relaxed);
   in_handshake_--;
   result.opened += !client.known;
+  result_of(client).connections += !client.known;
   client.known = true;
   result.http_status[101]++;
+  result.connected++;
+  result.compressed += connection.compresses();
+  if (const net::TlsSession* tls = static_cast<net::Stream&>(connection).tls())
+    result.tls_resumed += tls->resumed();
   result.handshakes += recorder_.measuring();
   if (phase_ == Phase::connecting || recorder_.counts(client.dialed_ns)) {
     result.connect.record(client.connected_ns - client.dialed_ns);
-    result.upgrade.record(now - client.connected_ns);
+    if (options_.targets[target_of(client)].secure)
+      result.tls.record(client.secured_ns - client.connected_ns);
+    result.upgrade.record(now - client.secured_ns);
     result.handshake.record(now - client.dialed_ns);
   }
   if (broadcasts_ && &client != &clients_.front()) broadcasts_->join(client.number() - share_.first);
@@ -157,9 +184,11 @@ void Worker::on_refused(ws::Connection& connection, const ws::Refusal& refusal) 
   in_handshake_--;
   // What has not opened when the load ends is not waited for.
   if (phase_ == Phase::draining || phase_ == Phase::closing) return;
-  note_refusal(connection, refusal);
-  give_up_attempt();
   Client& client = client_of(connection);
+  if (connection.connecting() && try_next_address(client)) return dial_more();
+  note_refusal(connection, refusal);
+  result_of(client).errors++;
+  give_up_attempt();
   if (comes_and_goes(client) && phase_ == Phase::loading) dial_again(client, retry_ms);
   dial_more();
 }
@@ -176,12 +205,14 @@ void Worker::on_close(ws::Connection& connection, const ws::CloseInfo& info) {
                                                 info.code == ws::CloseCode::normal);
   client.connection = nullptr;
   client.trickle.clear();
+  client.pings.forget();
   open_.fetch_sub(1, std::memory_order_relaxed);
   recorder_.result().close_codes[ws::number(info.code)]++;
   if (!own) {
     std::string words = "the connection ended with code " + std::to_string(ws::number(info.code));
     if (!info.reason.empty()) words += " (" + std::string(info.reason) + ")";
     recorder_.result().count("closed." + std::to_string(ws::number(info.code)), 1, std::move(words));
+    result_of(client).errors++;
     const std::uint64_t now = reactor_->now_ns();
     give_up(client, now);
     if (broadcasts_) {

@@ -140,7 +140,6 @@ class Ledger {
   }
 
   Answer receive_irregular(Bytes payload) {
-    if (payload.size() != payloads_->bytes()) return receive_wrong(Echo::wrong_size);
     for (std::uint64_t sequence = oldest_; sequence < next_; sequence++) {
       if (payloads_->matches(payload, connection_, sequence)) return answer(Echo::right, sequence);
     }
@@ -150,7 +149,10 @@ class Ledger {
       return answer(times(sequence).planned_ns == 0 ? Echo::duplicated : Echo::reordered, sequence);
     }
     const auto origin = payloads_->origin(payload);
-    if (!origin) return receive_wrong(Echo::corrupt);
+    if (!origin) {
+      const bool fits = payload.size() == payloads_->size(connection_, oldest_);
+      return receive_wrong(fits ? Echo::corrupt : Echo::wrong_size);
+    }
     if (origin->connection == connection_) return {.echo = Echo::duplicated};
     Answer foreign = receive_wrong(Echo::foreign);
     foreign.origin = *origin;

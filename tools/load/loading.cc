@@ -114,8 +114,9 @@ void Worker::send_one(Client& client, std::uint64_t planned_ns, std::uint64_t no
 
 void Worker::transmit(Client& client, std::uint64_t sequence) {
   const Payloads::Stamp stamp = payloads_.stamp(client.number(), sequence);
-  const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size()),
-                                      payloads_.body(client.number(), sequence)};
+  const std::size_t size = payloads_.size(client.number(), sequence);
+  const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size(size)),
+                                      payloads_.body(client.number(), sequence, size)};
   const bool pings = sends_pings();
   if (!pings && !shaper_) {
     client.connection->send(opcode_, parts);
@@ -128,7 +129,7 @@ void Worker::transmit(Client& client, std::uint64_t sequence) {
     return;
   }
   trickle(client);
-  shaper_->add_message(client.trickle, opcode_, scratch_, sequence);
+  shaper_->add_message(client.trickle, client.pings, opcode_, scratch_, sequence);
 }
 
 void Worker::publish(std::uint64_t planned_ns) {
@@ -165,7 +166,9 @@ void Worker::on_message(ws::Connection& connection, ws::Opcode opcode, Bytes pay
 }
 
 void Worker::on_pong(ws::Connection& connection, Bytes payload) {
-  if (sends_pings()) receive(client_of(connection), payload, true);
+  Client& client = client_of(connection);
+  if (sends_pings()) receive(client, payload, true);
+  if (shaper_) client.pings.answer(payload);
 }
 
 // With shapes, the engine does not answer pings: its pong might come into the middle of a frame.
@@ -176,13 +179,26 @@ void Worker::on_ping(ws::Connection& connection, Bytes payload) {
   shaper_->add_control(client.trickle, ws::Opcode::pong, payload);
 }
 
+// When a message came. The few that one turn brings on one connection came in one piece, so the clock is read once.
+std::uint64_t Worker::arrival(const Client& client) {
+  constexpr unsigned most = 32;
+  if (arrived_for_ != &client || arrived_ == most) {
+    arrived_for_ = &client;
+    arrived_ns_ = reactor_->now_ns();
+    arrived_ = 0;
+  }
+  arrived_++;
+  return arrived_ns_;
+}
+
 void Worker::receive(Client& client, Bytes payload, bool right_kind) {
-  const std::uint64_t now = reactor_->now_ns();
+  const std::uint64_t now = arrival(client);
   const std::uint64_t in_flight = client.ledger.in_flight();
   const auto answer =
       right_kind ? client.ledger.receive(payload) : client.ledger.receive_wrong(Echo::corrupt);
   in_flight_ -= in_flight - client.ledger.in_flight();
   if (answer.echo == Echo::right || answer.echo == Echo::reordered) {
+    result_of(client).verified++;
     if (measured(client) && phase_ != Phase::checking) {
       recorder_.echo(answer, payload.size(), now);
     } else {
@@ -230,11 +246,15 @@ void Worker::note_wrong(const Client& client, const Ledger::Answer& answer) {
     words += ", message " + std::to_string(answer.sequence);
   }
   recorder_.result().count(to_string(answer.echo), 1, std::move(words));
+  result_of(client).errors++;
 }
 
 void Worker::give_up(Client& client, std::uint64_t now) {
   in_flight_ -= client.ledger.in_flight();
-  client.ledger.give_up([&](std::uint64_t planned_ns) { recorder_.lose(planned_ns, now); });
+  client.ledger.give_up([&](std::uint64_t planned_ns) {
+    recorder_.lose(planned_ns, now);
+    result_of(client).errors++;
+  });
 }
 
 }  // namespace levada::load

@@ -4,6 +4,8 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <levada/tools/load/capsule.h>
 #include <levada/tools/load/controller.h>
@@ -152,6 +154,22 @@ int compare(const Options& options) {
   return a && b ? print(compare_capsules(*a, *b)) : 1;
 }
 
+int merge(const Options& options) {
+  std::vector<Capsule> capsules;
+  for (const std::string& path : options.merge) {
+    auto capsule = capsule_in(path);
+    if (!capsule) return 1;
+    capsules.push_back(std::move(*capsule));
+  }
+  Capsule sum = merge_capsules(capsules);
+  sum.options.quiet = options.quiet;
+  sum.options.json = options.json;
+  sum.options.csv = options.csv;
+  sum.options.hgrm = options.hgrm;
+  sum.options.html = options.html;
+  return report(sum.options, sum.result);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -159,6 +177,7 @@ int main(int argc, char** argv) {
   int status = 0;
   if (!parse_options(argc, argv, options, status)) return status;
   if (!options.compare.empty()) return compare(options);
+  if (!options.merge.empty()) return merge(options);
   if (options.against) return run_against(options);
   if (options.search_to > 0) return run_search(options);
   return run_alone(options);

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <levada/tools/deflate_options.h>
 #include <levada/tools/load/files.h>
 #include <levada/tools/load/payload.h>
 #include <levada/ws/handshake.h>
@@ -18,19 +19,21 @@ constexpr std::uint64_t forever = 1000 * 3600 * second;
 
 // What was given as text and is checked after the parser.
 struct Texts {
-  std::string url, bytes = "16", duration = "10s", warmup, drain = "2s", timeout = "10s", backend = "auto",
-                   connections = "50", mode = "echo", shape = "whole", count, rate, rate_per_conn,
-                   connect_rate, ping_every = "10s", slow, churners, against, search, sources, file, json;
+  std::vector<std::string> urls;
+  std::string bytes = "16", duration = "10s", warmup, drain = "2s", timeout = "10s", backend = "auto",
+              connections = "50", mode = "echo", shape = "whole", payload = "random", count, rate,
+              rate_per_conn, connect_rate, ping_every = "10s", slow, churners, against, search, sources, file,
+              json;
   std::vector<std::string> fields, expectations;
   std::vector<int> pids;
-  std::vector<std::string> compare;
+  std::vector<std::string> compare, merge;
   bool poisson = false;
 };
 
 constexpr const char* help_text =
-    R"(levada-load URL [OPTIONS]        loads a WebSocket server, checks every echo, tells how fast it was
-levada-load --compare A.json B.json            URL: ws://HOST[:PORT][/PATH], wss:, ws+unix:/SOCKET
-Load
+    R"(levada-load URL... [OPTIONS]     loads WebSocket servers, checks every echo, tells how fast they are
+levada-load --compare A.json B.json, or --merge A.json B.json...
+Load                                             URL: ws://HOST[:PORT][/PATH], wss:, ws+unix:/SOCKET
  -c, --connections N  connections (50)            -d, --duration TIME  how long to measure (10s)
  -p, --depth N   closed loop: in flight each (1)  -n, --count N        end after this many messages
  -R, --rate N    open loop: messages/s in all         --rate-per-conn N   or of each connection
@@ -38,16 +41,17 @@ Load
  -t, --threads N     threads (1), --pin to CPUs       --processes N    processes (1)
      --connect-rate N  new connections/s              --source NET     local addresses, 127.0.0.0/8
 Messages
- -b, --bytes SIZE    of a message (16)            -m TEXT, -f FILE     this message
-     --text      instead of binary                    --shape KIND     whole fragments control bytes
-     --seed N    of payloads and schedules (1)                         cuts mix
+ -b, --bytes SIZE    (16); 16,1Ki in turn; 16-1Ki -m TEXT, -f FILE     this message
+     --text      instead of binary                    --payload json   like JSON (random)
+     --shape KIND    whole fragments control bytes cuts batch (of --frames N) mix      --seed N (1)
 Modes
      --mode MODE   echo ping broadcast handshake churn (--messages N each) hold (--ping-every TIME)
      --slow SHARE, --churners SHARE     of the connections read slowly; come and go
      --against URL [--blocks N]         A B B A: which one is faster, with a confidence interval
      --search FROM-TO                   the highest rate that keeps every --expect
 Request: -H 'NAME: VALUE', --origin O, --subprotocol P, --timeout TIME (10s), --drain TIME (2s)
-         --ca FILE (of wss), --insecure (accept any certificate), --deflate [--takeover]
+wss: --ca FILE, --insecure (accept any certificate), --sni NAME, --no-resume
+--deflate: --takeover, --window-bits N, --peer-window-bits N, --level N, --memory-level N: see man
 Reports: --json[=FILE] --html FILE --csv FILE --hgrm FILE -q --no-progress --server-pid PID[,PID]
      --expect 'p99<2ms'  (any number of these) exit status 1 if not; errors=0, lag.p99<1ms, rate>5k
 SIZE 512 10k 16Ki 1M. TIME 100ms 30s 2m. --backend auto, epoll, io_uring. More: man levada-load
@@ -55,7 +59,7 @@ Exit status 1: errors, nothing echoed, an expectation missed; 2: wrong usage. Ct
 )";
 
 void describe_load(CLI::App& app, Options& options, Texts& texts) {
-  app.add_option("URL", texts.url);
+  app.add_option("URL", texts.urls);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("-c,--connections", texts.connections);
   app.add_option("-d,--duration", texts.duration);
@@ -74,7 +78,9 @@ void describe_load(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("-m,--message", options.literal);
   app.add_option("-f,--file", texts.file);
   app.add_flag("--text", options.text);
+  app.add_option("--payload", texts.payload);
   app.add_option("--shape", texts.shape);
+  app.add_option("--frames", options.frames)->check(CLI::Range(2u, 10'000u));
   app.add_option("--seed", options.seed);
   app.add_option("--mode", texts.mode);
   app.add_option("--messages", options.messages_per_connection)->check(CLI::Range(std::uint64_t{1}, forever));
@@ -90,8 +96,9 @@ void describe_reports(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--origin", options.origin);
   app.add_option("--ca", options.tls.ca.file);
   app.add_flag("--insecure", options.tls.insecure_no_verification);
-  app.add_flag("--deflate", options.deflate);
-  app.add_flag("--takeover", options.takeover)->needs("--deflate");
+  app.add_flag("!--no-resume", options.tls.resumption);
+  app.add_option("--sni", options.sni);
+  tools::add_deflate_options(app, options.deflate);
   app.add_option("--timeout", texts.timeout);
   app.add_option("--drain", texts.drain);
   app.add_option("--backend", texts.backend);
@@ -107,6 +114,7 @@ void describe_reports(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--subprotocol", options.subprotocols)->expected(1);
   app.add_option("--expect", texts.expectations)->expected(1);
   app.add_option("--compare", texts.compare)->expected(2);
+  app.add_option("--merge", texts.merge)->expected(2, 1 << 20);
 }
 
 void describe(CLI::App& app, Options& options, Texts& texts) {
@@ -149,12 +157,17 @@ std::string choose_names(const Texts& texts, Options& options) {
   }
   if (texts.mode == "handshake") options.messages_per_connection = 0;
   if (!why.empty()) return why;
+  why = choose<PayloadText>("--payload", texts.payload,
+                            {{"random", PayloadText::random}, {"json", PayloadText::json}},
+                            options.payload_text);
+  if (!why.empty()) return why;
   return choose<Shape>("--shape", texts.shape,
                        {{"whole", Shape::whole},
                         {"fragments", Shape::fragments},
                         {"control", Shape::control},
                         {"bytes", Shape::bytes},
                         {"cuts", Shape::cuts},
+                        {"batch", Shape::batch},
                         {"mix", Shape::mix}},
                        options.shape);
 }
@@ -203,7 +216,9 @@ std::string check_rates(const Texts& texts, Options& options, bool depth_given) 
   options.rate = rate > 0 ? rate : each * options.connections;
   if (too_slow(options.rate, options)) return std::string("--rate: ") + why_too_slow;
   const bool open = options.rate > 0 || !texts.search.empty();
-  if (open && depth_given) return "--depth is of a closed loop, --rate of an open one: give one of them";
+  if (open && depth_given)
+    return "--depth is of a closed loop, --rate of an open one: give one of "
+           "them";
   if (texts.poisson && !open) return "--poisson needs a --rate";
   options.pace = !open ? Pace::closed : texts.poisson ? Pace::poisson : Pace::constant;
   return {};
@@ -230,10 +245,12 @@ std::string check_mode(const Texts& texts, Options& options) {
     return "--mode " + texts.mode + ": its rate is --connect-rate";
   if (options.mode != Mode::broadcast) return {};
   if (options.threads > 1 || options.processes > 1)
-    return "--mode broadcast has one thread, so that all times are of one clock";
+    return "--mode broadcast has one thread, so that all times are of one "
+           "clock";
   if (options.connections < 2) return "--mode broadcast: at least 2 connections";
-  if (options.bytes < Payloads::stamp_bytes || options.literal)
-    return "--mode broadcast: messages of at least 8 generated bytes, to know one from the other";
+  if (options.sizes.least() < Payloads::stamp_bytes || options.literal)
+    return "--mode broadcast: messages of at least 8 generated bytes, to know "
+           "one from the other";
   return {};
 }
 
@@ -243,12 +260,14 @@ std::string check_series(const Texts& texts, Options& options) {
     Target other;
     if (!parse_target(texts.against, other, why)) return "--against: " + why;
     options.against = other;
+    if (options.targets.size() > 1) return "--against compares two servers: give one other URL";
     if (!texts.search.empty()) return "--against and --search: give one of them";
   }
   if (options.against && options.server_pids.size() > 2) return "--server-pid: one for each URL";
   const bool files = !options.csv.empty() || !options.hgrm.empty() || !options.html.empty();
   if (files && (options.against || !texts.search.empty()))
-    return "--html, --csv and --hgrm are of one run, --against and --search are many: --json has them all";
+    return "--html, --csv and --hgrm are of one run, --against and --search "
+           "are many: --json has them all";
   if (texts.search.empty()) return {};
   const std::size_t dash = texts.search.find('-');
   options.search_from = rate_of(texts.search.substr(0, dash));
@@ -264,13 +283,18 @@ std::string check_series(const Texts& texts, Options& options) {
 
 std::string check_message(const Texts& texts, Options& options) {
   constexpr std::uint64_t max_bytes = std::uint64_t{1} << 30;
-  const auto bytes = parse_size(texts.bytes);
-  if (!bytes || *bytes > max_bytes) return "--bytes: a size from 0 to 1Gi, for example 512, 10k or 16Ki";
-  options.bytes = *bytes;
+  const auto sizes = Sizes::parse(texts.bytes);
+  if (!sizes || sizes->most() > max_bytes)
+    return "--bytes: sizes from 0 to 1Gi, for example 512 or 16Ki, 16,1Ki in "
+           "turn, or any of 16-1Ki";
+  options.sizes = *sizes;
+  options.sizes_text = texts.bytes;
+  options.bytes = sizes->most();
   if (!texts.file.empty()) {
     if (!read_file(texts.file, options.literal.emplace())) return "--file: cannot read " + texts.file;
   }
   if (options.literal) options.bytes = options.literal->size();
+  if (options.literal) options.sizes_text = std::to_string(options.bytes);
   return options.bytes > max_bytes ? "the message is longer than 1Gi" : "";
 }
 
@@ -305,7 +329,9 @@ std::string check_upgrade_request(const Options& options) {
   if (!ws::is_writable(request)) return "--origin: one line of text";
   const std::vector<std::string_view> names(options.subprotocols.begin(), options.subprotocols.end());
   request.subprotocols = names;
-  return ws::is_writable(request) ? "" : "--subprotocol: a name of letters, digits and signs, without spaces";
+  return ws::is_writable(request) ? ""
+                                  : "--subprotocol: a name of letters, digits "
+                                    "and signs, without spaces";
 }
 
 std::string check_request(const Texts& texts, Options& options) {
@@ -314,6 +340,7 @@ std::string check_request(const Texts& texts, Options& options) {
     if (why = check_field(field, options); !why.empty()) return why;
   }
   if (why = check_upgrade_request(options); !why.empty()) return why;
+  options.sources_text = texts.sources;
   if (!texts.sources.empty() && !options.sources.parse(texts.sources, why)) return "--source: " + why;
   for (const std::string& text : texts.expectations) {
     const auto expectation = parse_expectation(text, why);
@@ -381,10 +408,51 @@ std::string check_connections(const Texts& texts, Options& options) {
   return raise_descriptor_limit(options);
 }
 
+bool any_secure(const Options& options) {
+  const auto secure = [](const Target& target) { return target.secure; };
+  return std::any_of(options.targets.begin(), options.targets.end(), secure) ||
+         (options.against && options.against->secure);
+}
+
+// What is given is to mean something.
+std::string check_effects(const CLI::App& app, const Options& options) {
+  const bool comes_and_goes =
+      options.churn_share > 0 ||
+      (options.mode == Mode::churn && app.get_option("--mode")->as<std::string>() == "churn");
+  const bool secure = any_secure(options);
+  const bool by_ip = std::any_of(options.targets.begin(), options.targets.end(),
+                                 [](const Target& target) { return target.unix_path.empty(); });
+  const struct {
+    const char* option;
+    bool has_effect;
+    const char* without;
+  } all[] = {
+      {"--ping-every", options.mode == Mode::hold, "--mode hold"},
+      {"--messages", comes_and_goes, "--mode churn or --churners"},
+      {"--blocks", options.against.has_value(), "--against"},
+      {"--frames", options.shape == Shape::batch, "--shape batch"},
+      {"--payload", !options.literal, "generated messages"},
+      {"--bytes", !options.literal, "generated messages"},
+      {"--file", app.count("--message") == 0, "one message: give -m or -f"},
+      {"--text", options.mode != Mode::ping, "messages"},
+      {"--ca", secure, "a wss URL"},
+      {"--insecure", secure, "a wss URL"},
+      {"--sni", secure, "a wss URL"},
+      {"--no-resume", secure, "a wss URL"},
+      {"--source", by_ip, "a server with an IP address"},
+  };
+  for (const auto& [option, has_effect, without] : all) {
+    if (app.count(option) > 0 && !has_effect)
+      return std::string(option) + " has no effect without " + without;
+  }
+  if (app.count("--ca") > 0 && app.count("--insecure") > 0) return "--ca has no effect with --insecure";
+  return {};
+}
+
 // One context for all connections, so that a certificate that cannot be read is told before anything begins.
 std::string check_tls(Options& options) {
-  const bool secure = options.target.secure || (options.against && options.against->secure);
-  if (!secure) return {};
+  if (options.deflate.enabled && !ws::deflate_available()) return "--deflate: this build has no zlib";
+  if (!any_secure(options)) return {};
   auto context = net::TlsContext::create(net::TlsRole::client, options.tls);
   if (!context) return context.error().message();
   options.context = std::move(*context);
@@ -393,11 +461,17 @@ std::string check_tls(Options& options) {
 
 std::string check(const CLI::App& app, const Texts& texts, Options& options) {
   options.compare = texts.compare;
+  options.merge = texts.merge;
   options.server_pids = texts.pids;
   if (!options.compare.empty()) return options.compare.size() == 2 ? "" : "--compare: two files";
+  if (app.count("--json") > 0) options.json = texts.json;
+  if (!options.merge.empty()) return options.merge.size() > 1 ? "" : "--merge: two files or more";
   std::string why;
-  if (texts.url.empty()) return "a URL is needed; see --help";
-  if (!parse_target(texts.url, options.target, why)) return why;
+  if (texts.urls.empty()) return "a URL is needed; see --help";
+  for (const std::string& url : texts.urls) {
+    if (!parse_target(url, options.targets.emplace_back(), why)) return why;
+  }
+  options.target = options.targets.front();
   why = check_connections(texts, options);
   if (why.empty()) why = check_message(texts, options);
   if (why.empty()) why = choose_names(texts, options);
@@ -407,8 +481,8 @@ std::string check(const CLI::App& app, const Texts& texts, Options& options) {
   if (why.empty()) why = check_mode(texts, options);
   if (why.empty()) why = check_request(texts, options);
   if (why.empty()) why = check_series(texts, options);
+  if (why.empty()) why = check_effects(app, options);
   if (why.empty()) why = check_in_flight(options);
-  if (app.count("--json") > 0) options.json = texts.json;
   if (why.empty()) why = check_files(options);
   if (why.empty()) why = check_tls(options);
   return why;
@@ -427,7 +501,7 @@ const char* to_string(Pace pace) {
 }
 
 const char* to_string(Shape shape) {
-  constexpr const char* names[] = {"whole", "fragments", "control", "bytes", "cuts", "mix"};
+  constexpr const char* names[] = {"whole", "fragments", "control", "bytes", "cuts", "batch", "mix"};
   return names[static_cast<std::size_t>(shape)];
 }
 

@@ -12,9 +12,12 @@
 #include <levada/net/backend.h>
 #include <levada/net/tls_context.h>
 #include <levada/tools/load/expect.h>
+#include <levada/tools/load/payload.h>
+#include <levada/tools/load/sizes.h>
 #include <levada/tools/load/sources.h>
 #include <levada/tools/load/target.h>
 #include <levada/tools/load/units.h>
+#include <levada/ws/deflate_negotiation.h>
 
 namespace levada::load {
 
@@ -44,12 +47,14 @@ enum class Shape : std::uint8_t {
   control,    // fragments with a ping between each two
   bytes,      // each byte a write of its own
   cuts,       // two writes, cut behind each byte in turn
+  batch,      // several frames in a write
   mix,        // all of these in turn
 };
 const char* to_string(Shape shape);
 
 struct Options {
-  Target target;
+  Target target;                // the first of these
+  std::vector<Target> targets;  // connections go to them in turn
   Mode mode = Mode::echo;
   std::uint32_t connections = 50;
   int threads = 1;
@@ -58,10 +63,14 @@ struct Options {
   net::BackendKind backend = net::BackendKind::automatic;
 
   // What is sent.
-  std::uint64_t bytes = 16;  // of a message's payload
+  Sizes sizes;  // of messages
+  std::string sizes_text = "16";
+  std::uint64_t bytes = 16;  // of the longest one
+  PayloadText payload_text = PayloadText::random;
   bool text = false;
   std::optional<std::string> literal;  // this one message, in place of generated ones
   Shape shape = Shape::whole;
+  unsigned frames = 16;  // batch: of a write, at most
   std::uint64_t seed = 1;
 
   // When.
@@ -84,10 +93,11 @@ struct Options {
   std::string origin;
   std::vector<std::string> subprotocols;
   Sources sources;
+  std::string sources_text;
   net::TlsOptions tls;                       // of wss
   std::shared_ptr<net::TlsContext> context;  // the same, made by parse_options() if a target needs it
-  bool deflate = false;
-  bool takeover = false;
+  std::string sni;                           // the name that servers prove to be; empty: that of the URL
+  ws::DeflateOptions deflate{.min_bytes = 0};
 
   // What is looked at, and what comes out.
   std::vector<int> server_pids;  // all of one server's; two servers: one of each
@@ -103,6 +113,7 @@ struct Options {
   double search_from = 0;         // the lowest and the highest rate to look between
   double search_to = 0;
   std::vector<std::string> compare;  // two capsules; nothing is run
+  std::vector<std::string> merge;    // capsules, to be added up; nothing is run
 
   // A process's share of the whole.
   std::uint32_t first_connection = 0;

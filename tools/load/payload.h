@@ -8,6 +8,8 @@
 // So a message can be written and checked at the speed of a comparison, and a stray one tells whose it is.
 // All bytes are printable ASCII: the same messages serve for text and binary.
 //
+// How long it is follows from the same (Sizes). The pool is random text, or JSON records, which can be compressed.
+//
 // With a literal every message is that text: then what is not told apart by its bytes is not told apart.
 //
 // A message shorter than the stamp has its first bytes, which hold the sequence's low bits: what cannot be
@@ -15,17 +17,21 @@
 // thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <levada/core/bytes.h>
 #include <levada/core/random.h>
+#include <levada/tools/load/sizes.h>
 
 namespace levada::load {
 
@@ -35,6 +41,8 @@ struct Origin {
   std::uint64_t sequence = 0;  // its low 26 bits
 };
 
+enum class PayloadText : std::uint8_t { random, json };
+
 class Payloads {
  public:
   static constexpr std::size_t stamp_bytes = 8;
@@ -43,24 +51,31 @@ class Payloads {
 
   using Stamp = std::array<std::uint8_t, stamp_bytes>;
 
-  // Messages of `bytes` bytes for connections numbered below `connections`.
-  Payloads(std::size_t bytes, std::uint32_t connections, std::uint64_t seed)
-      : bytes_(bytes), body_bytes_(bytes > stamp_bytes ? bytes - stamp_bytes : 0), connections_(connections) {
+  // Messages of these sizes for connections numbered below `connections`.
+  Payloads(Sizes sizes, std::uint32_t connections, std::uint64_t seed, PayloadText text = PayloadText::random)
+      : sizes_(std::move(sizes)), seed_(seed), connections_(connections) {
     SeededRandom random(seed);
     connection_key_ = static_cast<std::uint32_t>(random.next()) % max_connections;
     sequence_key_ = random.next();
-    pool_.resize(body_bytes_ + offsets - 1);
+    const std::size_t size = body_of(sizes_.most()) + offsets - 1;
+    if (text == PayloadText::json) {
+      fill_with_json(random, size);
+      return;
+    }
+    pool_.resize(size);
     for (std::uint8_t& byte : pool_) byte = static_cast<std::uint8_t>(first_char + (random.next() & 63));
   }
 
   // Every message is `literal`.
-  explicit Payloads(std::string_view literal)
-      : bytes_(literal.size()), body_bytes_(literal.size()), connections_(0), literal_(true) {
+  explicit Payloads(std::string_view literal) : sizes_(literal.size()), literal_(true) {
     pool_.assign(literal.begin(), literal.end());
   }
 
-  std::size_t bytes() const { return bytes_; }
-  std::size_t stamp_size() const { return bytes_ - body_bytes_; }
+  std::size_t size(std::uint32_t connection, std::uint64_t sequence) const {
+    return sizes_.of(seed_, connection, sequence & sequence_mask);
+  }
+  // Of a message of `size` bytes.
+  std::size_t stamp_size(std::size_t size) const { return size - body_of(size); }
 
   Stamp stamp(std::uint32_t connection, std::uint64_t sequence) const {
     const std::uint64_t high = connection ^ connection_key_;
@@ -68,28 +83,29 @@ class Payloads {
     return std::bit_cast<Stamp>(little_endian(spread(high << 26 | low) + all_first_chars));
   }
 
-  // Lives as long as this object.
-  Bytes body(std::uint32_t connection, std::uint64_t sequence) const {
-    if (literal_) return {pool_.data(), body_bytes_};
+  // Lives as long as this object. `size`: of the whole message.
+  Bytes body(std::uint32_t connection, std::uint64_t sequence, std::size_t size) const {
+    if (literal_) return {pool_.data(), size};
     const std::uint64_t mixed =
         (sequence & sequence_mask) * 0x9E3779B97F4A7C15u + connection * std::uint64_t{0xBF58476D1CE4E5B9u};
-    return {pool_.data() + (mixed >> 52), body_bytes_};
+    return {pool_.data() + (mixed >> 52), body_of(size)};
   }
 
   // Whether these are the bytes of that message.
   bool matches(Bytes payload, std::uint32_t connection, std::uint64_t sequence) const {
-    if (payload.size() != bytes_) return false;
-    if (literal_) return payload.empty() || std::memcmp(payload.data(), pool_.data(), bytes_) == 0;
+    const std::size_t size = payload.size();
+    if (size != this->size(connection, sequence)) return false;
+    if (literal_) return payload.empty() || std::memcmp(payload.data(), pool_.data(), size) == 0;
     const Stamp expected = stamp(connection, sequence);
-    if (bytes_ < stamp_bytes)
-      return payload.empty() || std::memcmp(payload.data(), expected.data(), bytes_) == 0;
+    if (size < stamp_bytes) return payload.empty() || std::memcmp(payload.data(), expected.data(), size) == 0;
     if (std::memcmp(payload.data(), expected.data(), stamp_bytes) != 0) return false;
-    return std::memcmp(payload.data() + stamp_bytes, body(connection, sequence).data(), body_bytes_) == 0;
+    const Bytes rest = body(connection, sequence, size);
+    return std::memcmp(payload.data() + stamp_bytes, rest.data(), rest.size()) == 0;
   }
 
   // Whose message this is, if it is one of ours in every byte.
   std::optional<Origin> origin(Bytes payload) const {
-    if (payload.size() != bytes_ || bytes_ < stamp_bytes || literal_) return std::nullopt;
+    if (payload.size() < stamp_bytes || literal_) return std::nullopt;
     std::uint64_t lanes;
     std::memcpy(&lanes, payload.data(), sizeof lanes);
     const std::uint64_t number = gather(little_endian(lanes) - all_first_chars);
@@ -126,9 +142,26 @@ class Payloads {
     return sequence_key_ + connection * std::uint64_t{0x9E3779B1u};
   }
 
-  std::size_t bytes_;
-  std::size_t body_bytes_;
-  std::uint32_t connections_;
+  std::size_t body_of(std::size_t size) const { return literal_ ? size : size - std::min(size, stamp_bytes); }
+
+  // Records of a few members, of which names and shape repeat and values do not.
+  void fill_with_json(SeededRandom& random, std::size_t size) {
+    constexpr std::string_view words[] = {"alpha", "bravo",   "charlie", "delta",
+                                          "echo",  "foxtrot", "golf",    "hotel"};
+    while (pool_.size() < size) {
+      const std::uint64_t bits = random.next();
+      const std::string record = "{\"id\":" + std::to_string(bits >> 40) + ",\"user\":\"" +
+                                 std::string(words[bits & 7]) +
+                                 "\",\"price\":" + std::to_string(bits >> 20 & 0xFFFF) + ".5,\"tags\":[\"" +
+                                 std::string(words[bits >> 3 & 7]) + "\"],\"ok\":true},";
+      pool_.insert(pool_.end(), record.begin(), record.end());
+    }
+    pool_.resize(size);
+  }
+
+  Sizes sizes_;
+  std::uint64_t seed_ = 0;
+  std::uint32_t connections_ = 0;
   bool literal_ = false;
   std::uint32_t connection_key_ = 0;
   std::uint64_t sequence_key_ = 0;

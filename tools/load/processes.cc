@@ -100,7 +100,7 @@ class Crew {
   void take(Child& child);
   void take_line(Child& child, std::string line);
   void connecting() const;
-  void second(double at_s) const;
+  void show();
   bool collect(Result& result);
 
   const Options& options_;
@@ -108,6 +108,7 @@ class Crew {
   const RunHooks& hooks_;
   std::vector<Child> children_;
   bool interrupted_ = false;
+  double shown_s_ = 0;
   std::string why_;
 };
 
@@ -154,11 +155,7 @@ bool Crew::run(ServerProcesses& server, Result& result) {
   if (!until(&Child::begun)) return false;
   server.begin();
   const std::uint64_t begin = monotonic_ns();
-  if (!until(&Child::ended, [&](double at_s) {
-        server.second(at_s);
-        second(at_s);
-      }))
-    return false;
+  if (!until(&Child::ended, [&](double at_s) { server.second(at_s); })) return false;
   const double seconds = static_cast<double>(monotonic_ns() - begin) / 1e9;
   server.second(seconds);
   result.server = server.end(seconds);
@@ -171,6 +168,7 @@ bool Crew::run(ServerProcesses& server, Result& result) {
 bool Crew::until(bool Child::*reached, const std::function<void(double at_s)>& second) {
   const auto all = [&] {
     take_reports();
+    show();
     return !why_.empty() || std::all_of(children_.begin(), children_.end(), [&](const Child& child) {
       return !child.channel || (reached != nullptr && child.*reached);
     });
@@ -233,10 +231,16 @@ void Crew::connecting() const {
   if (hooks_.connecting) hooks_.connecting(open);
 }
 
-void Crew::second(double at_s) const {
+// When a second is over for all that have not ended.
+void Crew::show() {
   Second sum;
-  for (const Child& child : children_) sum.add(child.latest);
-  sum.at_s = at_s;
+  double at_s = 1e9;
+  for (const Child& child : children_) {
+    sum.add(child.latest);
+    if (!child.ended && child.channel) at_s = std::min(at_s, child.latest.at_s);
+  }
+  if (at_s <= shown_s_ || at_s == 1e9) return;
+  shown_s_ = sum.at_s = at_s;
   if (hooks_.second) hooks_.second(sum);
 }
 

@@ -31,8 +31,16 @@ class Recorder {
   void end(std::uint64_t now, std::uint64_t open) {
     if (!measuring_) return;
     result_.seconds = static_cast<double>(now - from_ns_) / 1e9;
-    if (result_.seconds - last_tick_s_ > 0.1 || result_.series.empty()) tick(now, open);
+    // A short rest belongs to the second before it.
+    const bool joins = result_.seconds - last_tick_s_ <= 0.1 && !result_.series.empty();
+    tick(now, open);
     measuring_ = false;
+    if (!joins) return;
+    Second rest = std::move(result_.series.back());
+    result_.series.pop_back();
+    if (rest.messages + rest.errors + rest.response.count() == 0) return;
+    result_.series.back().open = 0;  // it is the rest's
+    result_.series.back().add(rest);
   }
 
   // A right echo of `bytes` bytes.

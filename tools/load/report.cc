@@ -85,6 +85,18 @@ std::string server_line(const Result& result) {
   return line + "\n";
 }
 
+std::string deflate_line(const Result& result) {
+  std::string line = "  deflate   ";
+  if (result.compressed == 0) return line + "declined: no connection has permessage-deflate\n";
+  line += "agreed on by " + grouped(result.compressed) + " of " + plural(result.connected, "connection");
+  const auto from = static_cast<double>(result.deflated_from_bytes),
+             to = static_cast<double>(result.deflated_to_bytes);
+  if (to > 0)
+    line += "; " + bytes_text(from) + " sent as " + bytes_text(to) + ", ratio " + fixed(from / to, 2);
+  return line + "; on the wire " + bytes_text(static_cast<double>(result.wire_sent_bytes)) + " out, " +
+         bytes_text(static_cast<double>(result.wire_received_bytes)) + " in\n";
+}
+
 std::string special_lines(const Options& options, const Result& result) {
   std::string text;
   if (options.mode == Mode::broadcast) {
@@ -96,6 +108,16 @@ std::string special_lines(const Options& options, const Result& result) {
     text += "  held      " + grouped(result.held) + " of " + plural(options.connections, "connection") +
             " echoed at the end\n";
   }
+  if (options.deflate.enabled) text += deflate_line(result);
+  if (result.targets.size() > 1) {
+    for (const TargetResult& target : result.targets) {
+      text += "  target    " + target.url + ": " + plural(target.connections, "connection") + ", " +
+              grouped(target.verified) + " echoes, " + plural(target.errors, "error") + "\n";
+    }
+  }
+  if (result.tls_resumed > 0)
+    text += "  tls       " + grouped(result.tls_resumed) + " of " + plural(result.connected, "session") +
+            " resumed\n";
   if (result.handshakes > 0) text += "  handshakes " + per_second(result.rate(result.handshakes)) + "/s\n";
   if (result.censored > 0) {
     text += "  censored  " + plural(result.censored, "message") +
@@ -118,8 +140,9 @@ std::string headline(const Options& options, const Result& result) {
 }
 
 std::string run_line(const Options& options, const Result& result) {
-  return options.target.url + "  " + what_was_sent(options) + ", " + schedule(options) + ", " +
-         grouped(options.bytes) + (options.text ? " B text, " : " B binary, ") +
+  return options.target.url + (options.targets.size() > 1 ? " and others" : "") + "  " +
+         what_was_sent(options) + ", " + schedule(options) + ", " + options.sizes_text +
+         (options.text ? " B text, " : " B binary, ") +
          plural(static_cast<std::uint64_t>(options.threads), "thread") +
          (options.processes > 1 ? " in each of " + std::to_string(options.processes) + " processes" : "") +
          " on " + result.backend + population(options);

@@ -95,6 +95,14 @@ struct BroadcastResult {
   }
 };
 
+// One of several servers, over the whole run.
+struct TargetResult {
+  std::string url;
+  std::uint64_t connections = 0;
+  std::uint64_t verified = 0;  // right echoes
+  std::uint64_t errors = 0;
+};
+
 struct Result {
   // How often each kind of error happened:
   //   connect.<error>      TCP or the Unix socket: connect.connection_refused, connect.timed_out, ...
@@ -102,6 +110,7 @@ struct Result {
   //   closed.<code>        the server ended the connection during the run
   //   reordered, duplicated, foreign, corrupt, wrong_size, unexpected      wrong echoes
   //   lost                 messages that were never answered
+  //   pong_missing         pings between fragments that neither their own nor a later pong answered
   //   overrun              messages that were due and not sent, since too many were unanswered
   std::map<std::string, std::uint64_t> errors;
   // The first error of each kind, in words.
@@ -109,6 +118,12 @@ struct Result {
   std::map<unsigned, std::uint64_t> close_codes;  // of all connections that were open
   std::map<unsigned, std::uint64_t> http_status;  // of all answers to handshakes
 
+  // Of all connections in the whole run that got through their handshake: how many, with permessage-deflate agreed
+  // on, with a TLS session resumed.
+  std::uint64_t connected = 0, compressed = 0, tls_resumed = 0;
+  // Payloads sent compressed, before and after; what the kernel took and gave, in the whole run.
+  std::uint64_t deflated_from_bytes = 0, deflated_to_bytes = 0;
+  std::uint64_t wire_sent_bytes = 0, wire_received_bytes = 0;
   std::uint32_t opened = 0;      // connections that got through their handshake before the load began
   std::uint64_t handshakes = 0;  // made in the measured time
   std::uint64_t messages = 0;    // right echoes that came in the measured time
@@ -119,14 +134,15 @@ struct Result {
   std::uint64_t held = 0;        // hold: connections with a right echo at the end
   std::uint64_t censored = 0;    // values in the response histogram that are the age of a lost message
   std::uint64_t unsent = 0;      // open loop: messages that were due and that the load itself did not get to
-  Histogram response;          // from the planned time to the echo, of messages planned in the measured time
-  Histogram service;           // from the write to the echo, of the same
-  Histogram lag;               // from the planned time to the write
-  Histogram connect, upgrade;  // of handshakes begun in the measured time, or before the load: TCP, HTTP
-  Histogram handshake;         // both
+  Histogram response;  // from the planned time to the echo, of messages planned in the measured time
+  Histogram service;   // from the write to the echo, of the same
+  Histogram lag;       // from the planned time to the write
+  // Of handshakes begun in the measured time, or before the load: TCP, TLS, HTTP, and all of it.
+  Histogram connect, tls, upgrade, handshake;
   BroadcastResult broadcast;
   ThreadUse busiest;  // of the load's own threads
   double cpu_s = 0;   // CPU time of them all, measured
+  std::vector<TargetResult> targets;
   std::vector<Second> series;
   std::optional<ServerSample> server;
   std::string backend;
@@ -156,12 +172,13 @@ struct Result {
   }
 
   // The histograms and their names, in the order of reports.
-  static constexpr std::size_t histogram_count = 10;
+  static constexpr std::size_t histogram_count = 11;
   std::array<std::pair<const char*, Histogram*>, histogram_count> histograms() {
     return {{{"response", &response},
              {"service", &service},
              {"lag", &lag},
              {"connect", &connect},
+             {"tls", &tls},
              {"upgrade", &upgrade},
              {"handshake", &handshake},
              {"first", &broadcast.first},
@@ -188,6 +205,13 @@ struct Result {
     examples.insert(other.examples.begin(), other.examples.end());
     for (const auto& [code, times] : other.close_codes) close_codes[code] += times;
     for (const auto& [status, times] : other.http_status) http_status[status] += times;
+    connected += other.connected;
+    compressed += other.compressed;
+    tls_resumed += other.tls_resumed;
+    deflated_from_bytes += other.deflated_from_bytes;
+    deflated_to_bytes += other.deflated_to_bytes;
+    wire_sent_bytes += other.wire_sent_bytes;
+    wire_received_bytes += other.wire_received_bytes;
     opened += other.opened;
     handshakes += other.handshakes;
     messages += other.messages;
@@ -202,11 +226,19 @@ struct Result {
     service.add(other.service);
     lag.add(other.lag);
     connect.add(other.connect);
+    tls.add(other.tls);
     upgrade.add(other.upgrade);
     handshake.add(other.handshake);
     broadcast.add(other.broadcast);
     busiest = busier(busiest, other.busiest);
     cpu_s += other.cpu_s;
+    if (targets.empty()) targets.resize(other.targets.size());
+    for (std::size_t i = 0; i < std::min(targets.size(), other.targets.size()); i++) {
+      targets[i].url = other.targets[i].url;
+      targets[i].connections += other.targets[i].connections;
+      targets[i].verified += other.targets[i].verified;
+      targets[i].errors += other.targets[i].errors;
+    }
     if (series.size() < other.series.size()) series.resize(other.series.size());
     for (std::size_t i = 0; i < other.series.size(); i++) series[i].add(other.series[i]);
     if (!server) server = other.server;

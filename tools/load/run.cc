@@ -1,6 +1,7 @@
 #include <levada/tools/load/run.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -25,23 +26,29 @@ Number part(Number whole, Number parts, Number index) {
   return whole / parts + (index < whole % parts ? 1 : 0);
 }
 
-Error start(Workers& workers, const Options& options, const net::Address& address, const Payloads& payloads,
+Error start(Workers& workers, const Options& options, const Addresses& addresses, const Payloads& payloads,
             int notify_fd) {
   const auto threads = static_cast<std::uint32_t>(options.threads);
   std::uint32_t first = options.first_connection;
   for (std::uint32_t i = 0; i < threads; i++) {
     Share share{options.first_thread + static_cast<int>(i), first, part(options.connections, threads, i), {}};
     if (options.count) share.count = part<std::uint64_t>(*options.count, threads, i);
-    workers.push_back(std::make_unique<Worker>(options, address, payloads, share, notify_fd));
+    workers.push_back(std::make_unique<Worker>(options, addresses, payloads, share, notify_fd));
     if (const Error error = workers.back()->start()) return error;
     first += share.connections;
   }
   return {};
 }
 
-Second latest(const Workers& workers, double at_s) {
+// The latest second that is over for all of them; at 0 before the first.
+Second latest(const Workers& workers) {
   Second sum;
-  for (const auto& worker : workers) sum.add(worker->latest().value_or(Second{}));
+  double at_s = 1e9;
+  for (const auto& worker : workers) {
+    const Second second = worker->latest().value_or(Second{});
+    at_s = std::min(at_s, std::round(second.at_s));
+    sum.add(second);
+  }
   sum.at_s = at_s;
   return sum;
 }
@@ -65,10 +72,14 @@ void load(const Workers& workers, const Options& options, Controller& controller
   server.begin();
   if (hooks.begins) hooks.begins();
   const std::uint64_t begin = monotonic_ns();
-  controller.wait(options.duration_ns, idle, [&](double at_s) {
-    server.second(at_s);
-    if (hooks.second) hooks.second(latest(workers, at_s));
-  });
+  double shown_s = 0;
+  const auto show_and_ask = [&] {
+    const Second now = hooks.second ? latest(workers) : Second{};
+    if (now.at_s > shown_s) hooks.second(now);
+    shown_s = now.at_s;
+    return idle();
+  };
+  controller.wait(options.duration_ns, show_and_ask, [&](double at_s) { server.second(at_s); });
   const double seconds = static_cast<double>(monotonic_ns() - begin) / 1e9;
   server.second(seconds);
   result.server = server.end(seconds);
@@ -80,14 +91,17 @@ void load(const Workers& workers, const Options& options, Controller& controller
 
 bool run(const Options& options, Controller& controller, Result& result, std::string& why,
          const RunHooks& hooks) {
-  net::Address address;
-  if (!resolve(options.target, address, why)) return false;
+  Addresses addresses;
+  for (const Target& target : options.targets) {
+    if (!resolve(target, addresses.emplace_back(), why)) return false;
+  }
   ServerProcesses server;
   if (!server.open(options.server_pids, why)) return false;
-  const Payloads payloads = options.literal ? Payloads(*options.literal)
-                                            : Payloads(options.bytes, options.all_connections, options.seed);
+  const Payloads payloads =
+      options.literal ? Payloads(*options.literal)
+                      : Payloads(options.sizes, options.all_connections, options.seed, options.payload_text);
   Workers workers;
-  const Error error = start(workers, options, address, payloads, controller.notify_fd());
+  const Error error = start(workers, options, addresses, payloads, controller.notify_fd());
   const auto all_ready = [&] {
     return std::all_of(workers.begin(), workers.end(), [](const auto& worker) { return worker->ready(); });
   };

@@ -18,7 +18,7 @@ struct RunHooks {
   std::function<bool(std::uint32_t open)> ready;
   // The measured time begins.
   std::function<void()> begins;
-  // A second of the measured time has passed; the threads' latest seconds, added up.
+  // A second of the measured time is over for all threads; theirs, added up.
   std::function<void(const Second& second)> second;
   // The measured time has ended.
   std::function<void()> ended;

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include <nlohmann/json.hpp>
-
+#include <levada/tools/load/capsule_json.h>
 #include <levada/tools/load/units.h>
 #include <levada/tools/load/verdict.h>
 
@@ -73,7 +72,8 @@ std::string text_report(const Options& options, const Search& search) {
   text += conditions(options);
   if (search.limited) text += "; beyond it the load itself was late (generator-limited)";
   text += "\n  " + options.target.url +
-          "\n       msg/s        done         p50         p99     lag p99   errors\n";
+          "\n       msg/s        done         p50         p99     lag p99   "
+          "errors\n";
   for (const Trial& trial : search.trials) {
     const Result& result = trial.result;
     text += "  " + right(rate_text(trial.rate), 10) + right(rate_text(result.rate(result.messages)), 12) +
@@ -98,11 +98,17 @@ std::string json_report(const Options& options, const Search& search) {
                       {"messages_per_s", result.rate(result.messages)},
                       {"response_p99_us", static_cast<double>(result.response.percentile(99)) / 1e3},
                       {"lag_p99_us", static_cast<double>(result.lag.percentile(99)) / 1e3},
-                      {"errors", result.errors}});
+                      {"errors", result.errors},
+                      {"histograms", histograms_to_json(result)}});
   }
-  const nlohmann::ordered_json json = {
-      {"mode", "search"},         {"url", options.target.url},           {"conditions", conditions(options)},
-      {"best_rate", search.best}, {"generator_limited", search.limited}, {"trials", trials}};
+  const nlohmann::ordered_json json = {{"mode", "search"},
+                                       {"url", options.target.url},
+                                       {"conditions", conditions(options)},
+                                       {"best_rate", search.best},
+                                       {"generator_limited", search.limited},
+                                       {"trials", trials},
+                                       {"options", options_to_json(options)},
+                                       {"machine", machine_to_json()}};
   return json.dump(2) + "\n";
 }
 

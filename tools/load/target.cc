@@ -22,11 +22,11 @@ bool parse_target(std::string_view text, Target& target, std::string& why) {
   return true;
 }
 
-bool resolve(const Target& target, net::Address& address, std::string& why) {
+bool resolve(const Target& target, std::vector<net::Address>& addresses, std::string& why) {
   auto made = target.unix_path.empty() ? net::Address::ip(target.host, target.port)
                                        : net::Address::unix_path(target.unix_path);
   if (made) {
-    address = *made;
+    addresses = {*made};
     return true;
   }
   if (!target.unix_path.empty()) {
@@ -38,7 +38,7 @@ bool resolve(const Target& target, net::Address& address, std::string& why) {
     why = "cannot resolve " + target.host + ": " + found.error().message();
     return false;
   }
-  address = found->front();
+  addresses = std::move(*found);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <levada/net/socket.h>
 
@@ -26,8 +27,8 @@ struct Target {
 // Reads a URL. On failure returns false and says in `why` what is wrong with it, in words for the user.
 bool parse_target(std::string_view url, Target& target, std::string& why);
 
-// Finds the address; asks the resolver (and waits for it) if the host is a name, and takes its first answer.
-// On failure returns false and says why.
-bool resolve(const Target& target, net::Address& address, std::string& why);
+// Finds the addresses, to be tried in this order; asks the resolver (and waits for it) if the host is a name. On
+// failure returns false and says why.
+bool resolve(const Target& target, std::vector<net::Address>& addresses, std::string& why);
 
 }  // namespace levada::load

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include <nlohmann/json.hpp>
-
+#include <levada/tools/load/capsule_json.h>
 #include <levada/tools/load/units.h>
 
 namespace levada::load {
@@ -55,6 +54,7 @@ bool compare_servers(const Options& options, const std::function<bool(const Opti
                      Versus& versus) {
   Options a = options, b = options;
   b.target = *options.against;
+  b.targets = {b.target};
   if (options.server_pids.size() == 2) {
     a.server_pids = {options.server_pids[0]};
     b.server_pids = {options.server_pids[1]};
@@ -114,7 +114,11 @@ std::string json_report(const Options& options, const Versus& versus) {
                                        {"ratios", versus.ratios},
                                        {"errors_a", versus.result_a.errors},
                                        {"errors_b", versus.result_b.errors},
-                                       {"seed", options.seed}};
+                                       {"seed", options.seed},
+                                       {"options", options_to_json(options)},
+                                       {"machine", machine_to_json()},
+                                       {"histograms_a", histograms_to_json(versus.result_a)},
+                                       {"histograms_b", histograms_to_json(versus.result_b)}};
   return json.dump(2) + "\n";
 }
 

@@ -18,10 +18,10 @@ std::uint32_t milliseconds(std::uint64_t ns) {
 
 }  // namespace
 
-Worker::Worker(const Options& options, const net::Address& address, const Payloads& payloads,
+Worker::Worker(const Options& options, const Addresses& addresses, const Payloads& payloads,
                const Share& share, int notify_fd)
     : options_(options),
-      address_(address),
+      addresses_(addresses),
       payloads_(payloads),
       share_(share),
       closed_loop_{options.depth},
@@ -29,6 +29,7 @@ Worker::Worker(const Options& options, const net::Address& address, const Payloa
       notify_fd_(notify_fd),
       left_(share.count.value_or(unlimited)) {
   recorder_.result().open_loop = options.open_loop();
+  for (const Target& target : options.targets) recorder_.result().targets.push_back({.url = target.url});
   make_clients();
   if (options.mode == Mode::broadcast)
     broadcasts_ = std::make_unique<Broadcasts>(payloads, share.first, share.connections);
@@ -63,8 +64,7 @@ ws::ServiceOptions Worker::service_options() const {
   service.ping_interval_ms = service.idle_timeout_ms = service.write_timeout_ms =
       0;  // it is the server that is tested
   service.message_timeout_ms = 0;
-  service.deflate.enabled = options_.deflate;
-  if (options_.takeover) service.deflate.deflater = service.deflate.inflater = ws::DeflateContext::dedicated;
+  service.deflate = options_.deflate;
   return service;
 }
 
@@ -75,7 +75,8 @@ Error Worker::start() {
   recorder_.result().backend = net::to_string(reactor_->backend().kind());
   service_ = std::make_unique<ws::Service>(*reactor_, ws::Role::client, *this, service_options());
   if (options_.shape != Shape::whole) {
-    shaper_ = std::make_unique<Shaper>(options_.shape, options_.seed + share_.first, reactor_->random());
+    shaper_ = std::make_unique<Shaper>(options_.shape, options_.frames, options_.seed + share_.first,
+                                       reactor_->random());
   }
   reactor_->post([this] {
     connect_begin_ns_ = reactor_->now_ns();
@@ -91,6 +92,7 @@ void Worker::loop() {
   reactor_->run();  // makes it this thread's, and returns at once
   while (phase_ != Phase::done) {
     reactor_->run_once(-1);
+    arrived_for_ = nullptr;
     flushed();
   }
   reactor_->stop();
@@ -177,6 +179,7 @@ void Worker::measure_begin() {
 void Worker::tick() {
   if (!recorder_.measuring()) return;
   recorder_.tick(reactor_->now_ns(), open());
+  notify();
   give_up_waiting();
   // As near to whole seconds of the measured time as the reactor's milliseconds allow.
   const std::uint64_t into = (reactor_->now_ns() - recorder_.from_ns()) % nanoseconds_per_second;
@@ -247,6 +250,8 @@ void Worker::begin_closing() {
   for (Client& client : clients_) {
     give_up(client, now);
     if (client.connection == nullptr) continue;
+    recorder_.result().count("pong_missing", client.pings.unanswered(),
+                             "connection " + std::to_string(client.number()));
     // Nothing may follow half a frame.
     if (client.trickle.empty()) {
       client.connection->close();
@@ -263,6 +268,11 @@ void Worker::finish() {
   Result& result = recorder_.result();
   recorder_.finish();
   for (const Client& client : clients_) result.sent += client.ledger.sent();
+  const ws::Counters& counters = service_->counters();
+  result.deflated_from_bytes = counters.deflate_in_bytes.value();
+  result.deflated_to_bytes = counters.deflate_out_bytes.value();
+  result.wire_sent_bytes = reactor_->counters().sent_bytes.value();
+  result.wire_received_bytes = reactor_->counters().received_bytes.value();
   if (!broadcasts_) return;
   result.sent += broadcasts_->expected();
   result.broadcast = broadcasts_->result();

@@ -32,6 +32,9 @@
 
 namespace levada::load {
 
+// The addresses of each target.
+using Addresses = std::vector<std::vector<net::Address>>;
+
 // A worker's part of the whole.
 struct Share {
   int index = 0;                       // among the workers of all processes
@@ -42,9 +45,9 @@ struct Share {
 
 class Worker {
  public:
-  // Writes to the event descriptor `notify_fd` when ready() turns true, when the last connection is gone, and when all
-  // messages of its share were answered. All arguments must outlive the worker.
-  Worker(const Options& options, const net::Address& address, const Payloads& payloads, const Share& share,
+  // Writes to the event descriptor `notify_fd` when ready() turns true, when a second is over, when the last connection
+  // is gone, and when all messages of its share were answered. All arguments must outlive the worker.
+  Worker(const Options& options, const Addresses& addresses, const Payloads& payloads, const Share& share,
          int notify_fd);
   Worker(const Worker&) = delete;
   ~Worker() { join(); }
@@ -71,6 +74,7 @@ class Worker {
 
   // For the engine.
   void on_connected(ws::Connection& connection);
+  void on_secured(ws::Connection& connection);
   void on_open(ws::Connection& connection);
   void on_message(ws::Connection& connection, ws::Opcode opcode, Bytes payload);
   void on_ping(ws::Connection& connection, Bytes payload);
@@ -130,6 +134,7 @@ class Worker {
   void trickle(Client& client);
   void pump();
   bool has_room(const Client& client);
+  std::uint64_t arrival(const Client& client);
   void receive(Client& client, Bytes payload, bool right_kind);
   void hear(Client& client, Bytes payload);
   void go_on(Client& client, std::uint64_t now);
@@ -141,12 +146,15 @@ class Worker {
   bool measured(const Client& client) const {
     return client.character == Character::steady || options_.mode == Mode::churn;
   }
+  std::size_t target_of(const Client& client) const { return client.number() % options_.targets.size(); }
+  TargetResult& result_of(const Client& client) { return recorder_.result().targets[target_of(client)]; }
+  bool try_next_address(Client& client);
   Client& client_of(const ws::Connection& connection) const {
     return *static_cast<Client*>(connection.user_data());
   }
 
   const Options& options_;
-  const net::Address& address_;
+  const Addresses& addresses_;
   const Payloads& payloads_;
   const Share share_;
   const ClosedLoop closed_loop_;
@@ -168,6 +176,9 @@ class Worker {
   std::uint64_t left_ = 0;       // of the share's count
   std::uint64_t in_flight_ = 0;  // of all connections
   std::vector<Queued> queued_;
+  const Client* arrived_for_ = nullptr;  // whose messages arrive, this one's now or a moment ago
+  std::uint64_t arrived_ns_ = 0;
+  unsigned arrived_ = 0;  // messages that this time was taken for
   std::unique_ptr<Shaper> shaper_;
   std::vector<Client*> trickling_;  // have pieces to send
   std::unique_ptr<Broadcasts> broadcasts_;
