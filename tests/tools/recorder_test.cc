@@ -28,7 +28,7 @@ TEST_CASE("what was planned before the measured time is in no histogram") {
 TEST_CASE("response is from the plan, service from the write, lag between the two") {
   Recorder recorder;
   recorder.begin(10 * second);
-  recorder.write(11 * second, 11 * second + 100);
+  recorder.write(11 * second, 11 * second + 100, 3);
   recorder.echo(answer(11 * second, 11 * second + 100), 7, 11 * second + 1100);
   recorder.end(20 * second, 1);
   recorder.echo(answer(19 * second, 19 * second + 5), 7,
@@ -38,6 +38,7 @@ TEST_CASE("response is from the plan, service from the write, lag between the tw
   CHECK(result.response.min() == 1100);
   CHECK(result.service.min() == 1000);
   CHECK(result.lag.max() == 100);
+  CHECK(result.lag.count() == 3);
   CHECK(result.response.max() == 2 * second);
   CHECK(result.messages == 1);
   CHECK(result.bytes == 7);

@@ -155,6 +155,31 @@ TEST_CASE("messages of every length are echoed over TLS") {
   });
 }
 
+TEST_CASE("both sides are told when TLS is there, before the opening handshake") {
+  struct Witness {
+    void on_secured(Connection& connection) {
+      CHECK(connection.tls() != nullptr);
+      CHECK_FALSE(connection.is_open());
+      events.emplace_back("secured");
+    }
+    void on_open(Connection&) { events.emplace_back("open"); }
+
+    std::vector<std::string> events;
+  };
+  on_real_backends([](const Kind& kind) {
+    Scene scene(kind);
+    Witness& server = scene.serve<Witness>();
+    Witness& witness = scene.world.make_handler<Witness>();
+    ws::Client client(scene.world.reactor(), witness, trusting());
+    REQUIRE(client.dial({.url = scene.url()}));
+    CHECK(scene.world.until([&] { return witness.events.size() == 2 && server.events.size() == 2; }));
+    CHECK(witness.events == std::vector<std::string>{"secured", "open"});
+    CHECK(server.events == witness.events);
+    scene.world.reactor().close_all();
+    scene.world.settle(2);
+  });
+}
+
 TEST_CASE("levada's client and server exchange messages of up to 8 MiB over TLS, in both directions") {
   on_real_backends([](const Kind& kind) {
     Scene scene(kind);

@@ -55,9 +55,9 @@ class Recorder {
     result_.service.record(now - answer.written_ns);
   }
 
-  // A message that was planned then was handed to the kernel now.
-  void write(std::uint64_t planned_ns, std::uint64_t now) {
-    if (counts(planned_ns)) result_.lag.record(now - planned_ns);
+  // Messages that were planned then were handed to the kernel now.
+  void write(std::uint64_t planned_ns, std::uint64_t now, std::uint64_t times = 1) {
+    if (counts(planned_ns)) result_.lag.record(now - planned_ns, times);
   }
 
   // A message that will never be answered took at least until now.

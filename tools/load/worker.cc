@@ -5,6 +5,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <algorithm>
+#include <utility>
 
 namespace levada::load {
 namespace {
@@ -118,12 +119,16 @@ void Worker::pin() const {
 void Worker::flushed() {
   if (queued_.empty()) return;
   const std::uint64_t now = reactor_->now_ns();
+  std::uint64_t planned_ns = 0, times = 0;  // of a closed loop, many are planned at once
   for (const Queued& queued : queued_) {
-    const std::uint64_t planned_ns = broadcasts_ ? broadcasts_->written(queued.sequence, now)
-                                                 : queued.client->ledger.written(queued.sequence, now);
-    if (planned_ns != 0 && measured(*queued.client) && phase_ != Phase::checking)
-      recorder_.write(planned_ns, now);
+    const std::uint64_t planned = broadcasts_ ? broadcasts_->written(queued.sequence, now)
+                                              : queued.client->ledger.written(queued.sequence, now);
+    if (planned == 0 || !measured(*queued.client) || phase_ == Phase::checking) continue;
+    if (planned != planned_ns && times > 0) recorder_.write(planned_ns, now, std::exchange(times, 0));
+    planned_ns = planned;
+    times++;
   }
+  if (times > 0) recorder_.write(planned_ns, now, times);
   queued_.clear();
   if (broadcasts_) broadcasts_->drop_settled();
 }
