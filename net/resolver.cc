@@ -3,9 +3,11 @@
 #include <netdb.h>
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <future>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -87,27 +89,38 @@ Result<std::vector<Address>> resolve_blocking(const std::string& host, std::uint
   return addresses;
 }
 
-// ---- Worker: the queue and the thread that empties it ----
+Result<std::vector<Address>> resolve_within(std::uint64_t timeout_ms, const std::string& host,
+                                            std::uint16_t port, Lookup lookup) {
+  std::vector<Address> known = known_addresses(host, port);
+  if (!known.empty()) return known;
+  std::packaged_task<Result<std::vector<Address>>()> task([=] { return lookup(host, port); });
+  std::future<Result<std::vector<Address>>> answer = task.get_future();
+  std::thread thread;
+  if (const Error error = start_thread(thread, std::move(task))) return error;
+  thread.detach();
+  constexpr std::uint64_t a_year_ms = 31'536'000'000;
+  const std::chrono::milliseconds limit(std::min(timeout_ms, a_year_ms));
+  if (answer.wait_for(limit) != std::future_status::ready) return Error{Errc::timed_out, "resolve"};
+  return answer.get();
+}
 
-class Resolver::Worker {
+// ---- Worker: the queue and the threads that empty it ----
+
+class Resolver::Worker : public std::enable_shared_from_this<Worker> {
  public:
-  Worker(Reactor& reactor, const ResolverOptions& options) : reactor_(&reactor), options_(options) {}
+  Worker(const ReactorRef& reactor, const ResolverOptions& options) : reactor_(reactor), options_(options) {}
 
-  static Result<std::shared_ptr<Worker>> start(Reactor& reactor, const ResolverOptions& options) {
-    auto worker = std::make_shared<Worker>(reactor, options);
-    std::thread thread;
-    if (const Error error = start_thread(thread, [worker] { worker->run(); })) return error;
-    thread.detach();
-    return worker;
-  }
-
-  // False when the queue is full.
-  bool add(SlotId query, std::string host, std::uint16_t port) {
+  // Errors: would_block when the queue is full, no_memory when there can be no thread.
+  Error add(SlotId query, std::string host, std::uint16_t port) {
     const std::lock_guard lock(mutex_);
-    if (jobs_.size() >= options_.max_queued) return false;
+    if (jobs_.size() >= options_.max_queued) return {Errc::would_block, "resolve"};
+    if (jobs_.size() >= idle_ && threads_ < options_.max_threads) {
+      const Error error = add_thread();
+      if (error && threads_ == 0) return error;
+    }
     jobs_.push_back({query, std::move(host), port});
     changed_.notify_one();
-    return true;
+    return {};
   }
 
   void remove(SlotId query) {
@@ -118,9 +131,9 @@ class Resolver::Worker {
   // From here on nothing is posted any more.
   void stop() {
     const std::lock_guard lock(mutex_);
-    reactor_ = nullptr;
+    stopped_ = true;
     jobs_.clear();
-    changed_.notify_one();
+    changed_.notify_all();
   }
 
  private:
@@ -130,24 +143,37 @@ class Resolver::Worker {
     std::uint16_t port = 0;
   };
 
+  Error add_thread() {
+    std::thread thread;
+    if (const Error error = start_thread(thread, [self = shared_from_this()] { self->run(); })) return error;
+    thread.detach();
+    threads_++;
+    return {};
+  }
+
   void run() {
     std::unique_lock lock(mutex_);
-    while (reactor_ != nullptr) {
-      changed_.wait(lock, [this] { return reactor_ == nullptr || !jobs_.empty(); });
-      if (reactor_ == nullptr) return;
+    while (!stopped_) {
+      idle_++;
+      changed_.wait(lock, [this] { return stopped_ || !jobs_.empty(); });
+      idle_--;
+      if (stopped_) return;
       const Job job = std::move(jobs_.front());
       jobs_.pop_front();
       lock.unlock();
       Answer answer = options_.lookup(job.host, job.port);
       lock.lock();
-      if (reactor_ != nullptr) post(*reactor_, job.query, std::move(answer));
+      if (!stopped_) post(reactor_, job.query, std::move(answer));
     }
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  Reactor* reactor_;      // guarded by mutex_; nullptr: stopped
-  std::deque<Job> jobs_;  // guarded by mutex_
+  const ReactorRef reactor_;
+  bool stopped_ = false;  // guarded by mutex_, as the rest
+  std::deque<Job> jobs_;
+  unsigned threads_ = 0;
+  std::size_t idle_ = 0;  // of them
   const ResolverOptions options_;
 };
 
@@ -195,18 +221,11 @@ SlotId Resolver::resolve(std::string_view host, std::uint16_t port, std::uint32_
   const SlotId id = query->id();
   if (timeout_ms != 0) query->set_timer(timeout_ms);
   if (std::vector<Address> known = known_addresses(host, port); !known.empty()) {
-    post(reactor_, id, std::move(known));
+    post(reactor_ref_, id, std::move(known));
     return id;
   }
-  if (worker_ == nullptr) {
-    auto worker = Worker::start(reactor_, options_);
-    if (!worker) {
-      post(reactor_, id, worker.error());
-      return id;
-    }
-    worker_ = std::move(*worker);
-  }
-  if (!worker_->add(id, std::string(host), port)) post(reactor_, id, Error{Errc::would_block, "resolve"});
+  if (worker_ == nullptr) worker_ = std::make_shared<Worker>(reactor_ref_, options_);
+  if (const Error error = worker_->add(id, std::string(host), port)) post(reactor_ref_, id, error);
   return id;
 }
 
@@ -217,10 +236,11 @@ void Resolver::cancel(SlotId query) {
   endpoint->close();
 }
 
-void Resolver::post(Reactor& reactor, SlotId query, Answer answer) {
-  reactor.post([&reactor, query, answer = std::make_unique<Answer>(std::move(answer))] {
-    deliver(reactor, query, *answer);
-  });
+void Resolver::post(const ReactorRef& reactor, SlotId query, Answer answer) {
+  Task task = [reactor, query, answer = std::make_unique<Answer>(std::move(answer))] {
+    deliver(*reactor.get(), query, *answer);
+  };
+  static_cast<void>(reactor.post(task));
 }
 
 void Resolver::deliver(Reactor& reactor, SlotId query, Answer& answer) {

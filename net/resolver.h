@@ -1,10 +1,11 @@
 // Resolver: host names to addresses, without blocking the reactor's thread.
 //
 // Model: a Resolver belongs to a reactor. What can be answered without asking anybody (numeric addresses, localhost) is;
-// the rest goes through a bounded queue to one thread, made when it is first needed, which calls getaddrinfo() and posts
-// the answer back. A query is an endpoint of the reactor, named by its SlotId: it carries the deadline, and an answer for
-// a query that is gone is dropped. Nobody waits for a getaddrinfo() that hangs: not a query, and not the destructor; its
-// thread ends by itself when the call returns.
+// the rest goes through a bounded queue to a few threads, each made when all others are busy, which call getaddrinfo()
+// and post the answer back: so a name whose servers are silent does not hold up the others. A query is an endpoint of
+// the reactor, named by its SlotId: it carries the deadline, and an answer for a query that is gone is dropped. Nobody
+// waits for a getaddrinfo() that hangs: not a query, and not the destructor; its thread ends by itself when the call
+// returns.
 //
 // Invariants: a query is answered exactly once, unless it is canceled or the reactor ends; never inside resolve().
 #pragma once
@@ -32,11 +33,18 @@ void interleave_families(std::vector<Address>& addresses);
 // addresses (RFC 6761 section 6.3), IPv4 first, as Address::ip has it. Empty for other names. `host` has no brackets.
 std::vector<Address> known_addresses(std::string_view host, std::uint16_t port);
 
+// What asks for a name, on any thread; it may take long.
+using Lookup = Result<std::vector<Address>> (*)(const std::string& host, std::uint16_t port);
+
 // Asks the system and waits for it, which may take many seconds: known_addresses(), else what getaddrinfo() says, at
 // most `max_addresses`, interleaved. Any thread. Errors: not_found; timed_out when the name servers do not answer;
 // no_memory, ...
 inline constexpr std::size_t max_addresses = 32;
 Result<std::vector<Address>> resolve_blocking(const std::string& host, std::uint16_t port);
+
+// The same within `timeout_ms`, by a thread of its own that ends when `lookup` returns: timed_out at the deadline.
+Result<std::vector<Address>> resolve_within(std::uint64_t timeout_ms, const std::string& host,
+                                            std::uint16_t port, Lookup lookup = resolve_blocking);
 
 // What a query found: addresses, at least one, or an error. Both live until the callback returns.
 struct Resolution {
@@ -45,9 +53,9 @@ struct Resolution {
 };
 
 struct ResolverOptions {
-  std::size_t max_queued = 256;  // names that wait for the thread; beyond it: Errc::would_block
-  // Called on the resolver's thread instead of resolve_blocking().
-  Result<std::vector<Address>> (*lookup)(const std::string& host, std::uint16_t port) = resolve_blocking;
+  std::size_t max_queued = 256;      // names that wait for a thread; beyond it: Errc::would_block
+  unsigned max_threads = 4;          // at least 1; so many names are asked for at once
+  Lookup lookup = resolve_blocking;  // called on a thread of the resolver
 };
 
 // All of it on the reactor's thread.
@@ -77,12 +85,12 @@ class Resolver {
   class Worker;
 
   static void deliver(Reactor& reactor, SlotId query, Answer& answer);
-  static void post(Reactor& reactor, SlotId query, Answer answer);
+  static void post(const ReactorRef& reactor, SlotId query, Answer answer);
 
   Reactor& reactor_;
   ReactorRef reactor_ref_;
   ResolverOptions options_;
-  std::shared_ptr<Worker> worker_;  // made when it is first needed; its thread holds it too
+  std::shared_ptr<Worker> worker_;  // made when it is first needed; its threads hold it too
 };
 
 }  // namespace levada::net

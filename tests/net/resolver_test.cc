@@ -136,7 +136,7 @@ TEST_CASE("known addresses come in a later turn, without a thread") {
     REQUIRE(turn_until(reactor, [&] { return answer.calls != 0; }));
     CHECK(answer.addresses == "127.0.0.1:9 [::1]:9");
     CHECK(answer.code == Errc::none);
-    CHECK(reactor.endpoints() == 0);
+    CHECK(reactor.endpoints() == 1);  // the tie
   });
 }
 
@@ -155,7 +155,7 @@ TEST_CASE("a simulated reactor resolves too") {
 TEST_CASE("names are looked up on another thread, one after the other, and answered on the reactor's") {
   on_each_backend([](Reactor& reactor) {
     gate.reset();
-    Resolver resolver(reactor, {.lookup = wait_at_gate});
+    Resolver resolver(reactor, {.max_threads = 1, .lookup = wait_at_gate});
     Answer first, second, number;
     resolver.resolve("first.test", 80, 0, take, &first);
     resolver.resolve("missing.test", 80, 0, take, &second);
@@ -190,7 +190,7 @@ TEST_CASE("without a thread to look a query is answered with the reason, and the
 TEST_CASE("a deadline ends a query while the system is still looking, and its answer is dropped") {
   on_each_backend([](Reactor& reactor) {
     gate.reset();
-    Resolver resolver(reactor, {.lookup = wait_at_gate});
+    Resolver resolver(reactor, {.max_threads = 1, .lookup = wait_at_gate});
     Answer slow, queued;
     const std::uint64_t began = monotonic_ns();
     resolver.resolve("slow.test", 80, 30, take, &slow);
@@ -211,7 +211,7 @@ TEST_CASE("a deadline ends a query while the system is still looking, and its an
 TEST_CASE("a canceled query is never answered, whenever it is canceled") {
   on_each_backend([](Reactor& reactor) {
     gate.reset();
-    Resolver resolver(reactor, {.lookup = wait_at_gate});
+    Resolver resolver(reactor, {.max_threads = 1, .lookup = wait_at_gate});
     Answer running, queued, known, last;
     const SlotId running_id = resolver.resolve("running.test", 80, 0, take, &running);
     const SlotId queued_id = resolver.resolve("queued.test", 80, 0, take, &queued);
@@ -223,15 +223,91 @@ TEST_CASE("a canceled query is never answered, whenever it is canceled") {
     resolver.resolve("last.test", 80, 0, take, &last);
     REQUIRE(turn_until(reactor, [&] { return last.calls == 1; }));
     CHECK(running.calls + queued.calls + known.calls == 0);
-    resolver.cancel(running_id);  // its slot may have another tenant by now
-    CHECK(reactor.endpoints() == 0);
+    resolver.cancel(running_id);      // its slot may have another tenant by now
+    CHECK(reactor.endpoints() == 1);  // the tie
+  });
+}
+
+TEST_CASE("a name that hangs does not hold up the others, and threads are bounded") {
+  on_each_backend([](Reactor& reactor) {
+    gate.reset();
+    const Lookup hang_at_gate = [](const std::string& host, std::uint16_t port) {
+      return host == "hangs.test"
+                 ? wait_at_gate(host, port)
+                 : Result<std::vector<Address>>(std::vector{*Address::ip("192.0.2.7", port)});
+    };
+    Resolver resolver(reactor, {.max_threads = 2, .lookup = hang_at_gate});
+    Answer hangs, good, hangs_too, waits;
+    resolver.resolve("hangs.test", 80, 0, take, &hangs);
+    resolver.resolve("good.test", 80, 0, take, &good);
+    REQUIRE(turn_until(reactor, [&] { return good.calls == 1; }));
+    CHECK(good.addresses == "192.0.2.7:80");
+    resolver.resolve("hangs.test", 80, 0, take, &hangs_too);
+    gate.wait_entered(2);
+    resolver.resolve("good.test", 80, 30, take, &waits);  // both threads are busy
+    REQUIRE(turn_until(reactor, [&] { return waits.calls == 1; }));
+    CHECK(waits.code == Errc::timed_out);
+    CHECK(hangs.calls == 0);
+    gate.let_go();
+    REQUIRE(turn_until(reactor, [&] { return hangs.calls + hangs_too.calls == 2; }));
+  });
+}
+
+TEST_CASE("a blocking lookup ends at its deadline, and is not missed afterwards") {
+  gate.reset();
+  const std::uint64_t began = monotonic_ns();
+  const auto late = resolve_within(30, "slow.test", 80, wait_at_gate);
+  REQUIRE(!late);
+  CHECK(late.error().code == Errc::timed_out);
+  CHECK(monotonic_ns() - began >= 30 * nanoseconds_per_millisecond);
+  gate.let_go();
+  gate.wait_left(1);
+  const auto known = resolve_within(0, "127.0.0.1", 80, never_called);
+  REQUIRE(known);
+  auto found = resolve_within(10'000, "there.test", 80, wait_at_gate);
+  REQUIRE(found);
+  CHECK(text_of(*found) == "192.0.2.1:80 [2001:db8::1]:80");
+}
+
+TEST_CASE("a reactor can go before its resolver, whatever that is doing") {
+  for (const BackendKind kind : real_backends()) {
+    gate.reset();
+    Answer answer, known;
+    auto reactor = Reactor::create({.backend = kind});
+    REQUIRE(reactor);
+    {
+      Resolver resolver(**reactor, {.max_threads = 1, .lookup = wait_at_gate});
+      resolver.resolve("busy.test", 80, 20, take, &answer);
+      resolver.resolve("next.test", 80, 20, take, &answer);
+      resolver.resolve("localhost", 80, 20, take, &known);
+      gate.wait_entered(1);
+      reactor->reset();
+      gate.let_go();
+      gate.wait_left(1);
+    }
+    CHECK(answer.calls + known.calls == 0);
+    CHECK(gate.names == std::vector<std::string>{"busy.test"});
+  }
+}
+
+TEST_CASE("a resolver goes on after close_all()") {
+  on_each_backend([](Reactor& reactor) {
+    gate.reset();
+    Resolver resolver(reactor, {.lookup = wait_at_gate});
+    Answer before, after;
+    resolver.resolve("before.test", 80, 0, take, &before);
+    reactor.close_all();
+    gate.let_go();
+    resolver.resolve("after.test", 80, 0, take, &after);
+    REQUIRE(turn_until(reactor, [&] { return after.calls == 1; }));
+    CHECK(before.calls == 0);
   });
 }
 
 TEST_CASE("the queue is bounded") {
   on_each_backend([](Reactor& reactor) {
     gate.reset();
-    Resolver resolver(reactor, {.max_queued = 2, .lookup = wait_at_gate});
+    Resolver resolver(reactor, {.max_queued = 2, .max_threads = 1, .lookup = wait_at_gate});
     std::vector<Answer> answers(4);
     resolver.resolve("0.test", 80, 0, take, &answers[0]);
     gate.wait_entered(1);
@@ -252,7 +328,7 @@ TEST_CASE("a resolver can go while its thread is busy, and so can the reactor af
       auto reactor = Reactor::create({.backend = kind});
       REQUIRE(reactor);
       {
-        Resolver resolver(**reactor, {.lookup = wait_at_gate});
+        Resolver resolver(**reactor, {.max_threads = 1, .lookup = wait_at_gate});
         resolver.resolve("busy.test", 80, 20, take, &answer);
         resolver.resolve("next.test", 80, 20, take, &answer);
         resolver.resolve("localhost", 80, 20, take, &known);
