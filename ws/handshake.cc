@@ -189,10 +189,7 @@ void put_upgrade_request(Writer& writer, const UpgradeRequest& request) {
   }
   if (!request.extensions.empty()) writer.put_field("Sec-WebSocket-Extensions", request.extensions);
   if (!request.origin.empty()) writer.put_field("Origin", request.origin);
-  for (const HttpField& field : request.fields) {
-    if (is_writable(field) && identify(field.name) == FieldId::other)
-      writer.put_field(field.name, field.value);
-  }
+  for (const HttpField& field : request.fields) writer.put_field(field.name, field.value);
   writer.put("\r\n");
 }
 
@@ -527,7 +524,10 @@ bool is_writable(const UpgradeRequest& request) {
   }
   return is_authority(request.host) && is_request_target(request.target) && request.target.front() == '/' &&
          is_websocket_key(request.key) && is_field_value(request.origin) &&
-         is_field_value(request.extensions);
+         is_field_value(request.extensions) &&
+         std::all_of(request.fields.begin(), request.fields.end(), [](const HttpField& field) {
+           return is_writable(field) && identify(field.name) == FieldId::other;
+         });
 }
 
 std::size_t upgrade_request_size(const UpgradeRequest& request) {

@@ -253,8 +253,9 @@ struct UpgradeRequest {
   std::span<const HttpField> fields = {};               // cookies, authorization and others
 };
 
-// Whether the request can be written at all: host and target are such, the key is a key, subprotocols are
-// tokens, none twice, and the other texts have no control bytes. The writer and the size answer 0 where it is not so.
+// Whether the request can be written as it is: host and target are such, the key is a key, subprotocols are tokens, none
+// twice, the other texts have no control bytes, and `fields` has none of those that the writer writes itself. The writer
+// and the size answer 0 where it is not so.
 bool is_writable(const UpgradeRequest& request);
 std::size_t upgrade_request_size(const UpgradeRequest& request);
 std::size_t write_upgrade_request(MutableBytes out, const UpgradeRequest& request);

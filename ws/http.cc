@@ -662,4 +662,14 @@ Step HttpResponse::parse_line(Cursor& cursor) {
   return Step::ok;
 }
 
+std::size_t content_bytes(const HttpResponse& response, std::size_t most) {
+  const unsigned status = response.status();
+  if (status < 200 || status == 204 || status == 304) return 0;
+  const std::string_view length = response.find(FieldId::content_length);
+  if (length.empty() || response.count(FieldId::transfer_encoding) != 0) return most;
+  std::uint64_t declared = 0;
+  const auto parsed = std::from_chars(length.data(), length.data() + length.size(), declared);
+  return parsed.ec == std::errc{} ? static_cast<std::size_t>(std::min<std::uint64_t>(declared, most)) : most;
+}
+
 }  // namespace levada::ws

@@ -245,4 +245,8 @@ class HttpResponse : public HttpHead {
   std::string_view reason_;
 };
 
+// How many bytes of content follow a response's head (RFC 9112 section 6.3), at most `most`: the Content-Length, and
+// `most` where it is chunked, encoding included, or ends with the connection.
+std::size_t content_bytes(const HttpResponse& response, std::size_t most);
+
 }  // namespace levada::ws

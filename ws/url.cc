@@ -1,5 +1,7 @@
 #include <levada/ws/url.h>
 
+#include <algorithm>
+
 #include <levada/ws/http.h>
 
 namespace levada::ws {
@@ -116,6 +118,21 @@ UrlError parse_unix(std::string_view rest, Url& url) {
   return parse_path_and_query(rest, url);
 }
 
+// RFC 3986 section 5.2.4, on a path that begins with a slash.
+std::string remove_dot_segments(std::string_view path) {
+  std::string out;
+  while (!path.empty()) {
+    const std::size_t end = std::min(path.find('/', 1), path.size());
+    const std::string_view segment = path.substr(0, end);
+    path.remove_prefix(end);
+    const bool dot = segment == "/.", dots = segment == "/..";
+    if (dots) out.erase(std::min(out.rfind('/'), out.size()));
+    if (!dot && !dots) out += segment;
+    if ((dot || dots) && path.empty()) out += '/';
+  }
+  return out;
+}
+
 }  // namespace
 
 const char* to_string(UrlError error) {
@@ -203,6 +220,23 @@ UrlError parse_url(std::string_view text, Url& url, UserInfo user_info) {
   if (text.find('#') != text.npos) return UrlError::fragment;
   url.scheme = tls ? UrlScheme::wss : is_unix ? UrlScheme::ws_unix : UrlScheme::ws;
   return is_unix ? parse_unix(rest, url) : parse_network(rest, url, user_info);
+}
+
+std::string resolve_reference(const Url& base, std::string_view reference) {
+  if (base.scheme == UrlScheme::ws_unix) return {};
+  const std::string scheme = base.scheme == UrlScheme::wss ? "wss:" : "ws:";
+  if (reference.starts_with("//")) return scheme + std::string(reference);
+  const std::string_view path = reference.substr(0, reference.find('?'));
+  std::string_view query = reference.substr(path.size());
+  std::string whole(base.path);
+  if (path.starts_with('/')) {
+    whole = path;
+  } else if (!path.empty()) {
+    whole.erase(whole.rfind('/') + 1).append(path);
+  }
+  std::string url = scheme + "//" + std::string(base.authority.host_port) + remove_dot_segments(whole);
+  if (path.empty() && query.empty() && base.has_query) return url.append("?").append(base.query);
+  return url.append(query);
 }
 
 std::string decode_percent(std::string_view text) {

@@ -79,6 +79,10 @@ enum class UserInfo : std::uint8_t {
 // Reads a whole URL. When it fails, `url` holds what was read until then.
 UrlError parse_url(std::string_view text, Url& url, UserInfo user_info = UserInfo::refuse);
 
+// A reference without a scheme or fragment ("/b", "chat?x", "//host/c") as an absolute URL (RFC 3986 section 5.2), as seen
+// from `base`. Empty where there is no such URL: from a Unix socket. Allocates.
+std::string resolve_reference(const Url& base, std::string_view reference);
+
 // Splits "scheme:rest" (RFC 3986 section 3.1); false when `text` does not begin with a scheme and a colon.
 bool split_scheme(std::string_view text, std::string_view& scheme, std::string_view& rest);
 

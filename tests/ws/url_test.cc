@@ -183,3 +183,28 @@ TEST_CASE("views of any text stay inside it, and a URL that was taken says the s
   }
   CHECK(taken > 100);
 }
+
+TEST_CASE("references are resolved as RFC 3986 section 5.4 has it") {
+  Url base;
+  REQUIRE(parse_url("wss://a:1/b/c/d;p?q", base) == UrlError::none);
+  const std::pair<const char*, const char*> cases[] = {
+      {"g", "/b/c/g"},      {"./g", "/b/c/g"},        {"g/", "/b/c/g/"},
+      {"/g", "/g"},         {"?y", "/b/c/d;p?y"},     {"g?y", "/b/c/g?y"},
+      {";x", "/b/c/;x"},    {"g;x?y", "/b/c/g;x?y"},  {"", "/b/c/d;p?q"},
+      {".", "/b/c/"},       {"./", "/b/c/"},          {"..", "/b/"},
+      {"../", "/b/"},       {"../g", "/b/g"},         {"../..", "/"},
+      {"../../g", "/g"},    {"../../../g", "/g"},     {"/./g", "/g"},
+      {"/../g", "/g"},      {"g.", "/b/c/g."},        {"..g", "/b/c/..g"},
+      {"./../g", "/b/g"},   {"./g/.", "/b/c/g/"},     {"g/./h", "/b/c/g/h"},
+      {"g/../h", "/b/c/h"}, {"g;x=1/../y", "/b/c/y"}, {"g?y/../x", "/b/c/g?y/../x"},
+  };
+  for (const auto& [reference, path] : cases) {
+    CAPTURE(reference);
+    CHECK(resolve_reference(base, reference) == std::string("wss://a:1") + path);
+  }
+  CHECK(resolve_reference(base, "//g/h") == "wss://g/h");
+  REQUIRE(parse_url("ws://a", base) == UrlError::none);
+  CHECK(resolve_reference(base, "g") == "ws://a/g");
+  REQUIRE(parse_url("ws+unix:/run/x.sock", base) == UrlError::none);
+  CHECK(resolve_reference(base, "/g").empty());
+}
