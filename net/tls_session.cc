@@ -200,7 +200,8 @@ Error TlsSession::name_server(std::string_view host, std::uint16_t port) {
   if (is_address(name)) {
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_), name.c_str());
   } else if (!name.empty()) {
-    SSL_set_hostflags(ssl_, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    // A name stands in subjectAltName or nowhere (RFC 9525 section 2, RFC 9110 section 4.3.4).
+    SSL_set_hostflags(ssl_, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     if (SSL_set1_host(ssl_, name.c_str()) != 1 || SSL_set_tlsext_host_name(ssl_, name.c_str()) != 1)
       return bad;
   }
