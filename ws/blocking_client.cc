@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 
 #include <levada/core/clock.h>
@@ -62,14 +61,19 @@ Error connect_one(const net::Address& address, Deadline deadline, Fd& connected)
   return error;
 }
 
+Result<std::vector<net::Address>> look_up(std::string_view host, std::uint16_t port,
+                                          const BlockingOptions& options, Deadline deadline) {
+  const net::Lookup lookup = options.lookup == nullptr ? net::resolve_blocking : options.lookup;
+  if (deadline.is_never()) return lookup(decode_percent(host), port);
+  return net::resolve_within(deadline.left_ns() / nanoseconds_per_millisecond, decode_percent(host), port,
+                             lookup);
+}
+
 // Of the proxy if there is one.
-Result<std::vector<net::Address>> find_addresses(const Url& url, const Proxy& proxy) {
-  if (proxy.kind != ProxyKind::none) {
-    return net::resolve_blocking(decode_percent(proxy.authority.host), proxy.port);
-  }
-  if (url.scheme != UrlScheme::ws_unix) {
-    return net::resolve_blocking(decode_percent(url.authority.host), url.port());
-  }
+Result<std::vector<net::Address>> find_addresses(const Url& url, const Proxy& proxy,
+                                                 const BlockingOptions& options, Deadline deadline) {
+  if (proxy.kind != ProxyKind::none) return look_up(proxy.authority.host, proxy.port, options, deadline);
+  if (url.scheme != UrlScheme::ws_unix) return look_up(url.authority.host, url.port(), options, deadline);
   auto address = net::Address::unix_path(decode_percent(url.socket_path));
   if (!address) return address.error();
   return std::vector<net::Address>{*address};
@@ -172,7 +176,7 @@ Result<std::unique_ptr<Transport>> BlockingClient::connect(const Url& url, const
                                           process_environment, nullptr);
   if (const Error error = choice.why_not()) return error;
   const std::string host = decode_percent(url.authority.host);
-  auto addresses = find_addresses(url, choice.proxy);
+  auto addresses = find_addresses(url, choice.proxy, options, deadline);
   if (!addresses) return addresses.error();
   auto connected = connect_blocking(*addresses, deadline);
   if (!connected) return connected.error();
@@ -289,14 +293,7 @@ Error BlockingClient::receive_head(const HttpLimits& limits, Deadline deadline, 
 
 // What comes of the content until it is whole, the peer ends, or it is enough.
 void BlockingClient::receive_body(std::size_t head_bytes, std::size_t have, Deadline deadline) {
-  std::size_t wanted = response_.has_body() ? max_body_bytes : 0;
-  const std::string_view length = response_.find(FieldId::content_length);
-  std::size_t declared = 0;
-  const auto parsed = std::from_chars(length.data(), length.data() + length.size(), declared);
-  if (!length.empty() && parsed.ec == std::errc{}) wanted = std::min(wanted, declared);
-  // Without a length the content ends with the connection (RFC 9112 section 6.3).
-  if (length.empty() && response_.status() >= 200 && response_.status() != 204) wanted = max_body_bytes;
-  const std::size_t end = head_bytes + wanted;
+  const std::size_t end = head_bytes + content_bytes(response_, max_body_bytes);
   while (have < end) {
     auto got = transport_->read(MutableBytes(buffer_).subspan(have, end - have), deadline);
     if (!got) break;

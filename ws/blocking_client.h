@@ -101,7 +101,7 @@ class SocketTransport final : public Transport {
 Result<Fd> connect_blocking(std::span<const net::Address> addresses, Deadline deadline);
 
 struct BlockingOptions {
-  std::uint32_t dial_timeout_ms = 10'000;  // to connect and shake hands; 0: no limit
+  std::uint32_t dial_timeout_ms = 10'000;  // from the name to the end of the handshake; 0: no limit
   std::string_view origin = {};
   std::span<const std::string_view> subprotocols = {};        // in order of preference
   std::span<const HttpField> fields = {};                     // more request fields
@@ -114,6 +114,8 @@ struct BlockingOptions {
   std::string_view no_proxy = {};
   bool proxy_from_environment = true;
   net::TlsOptions tls = {};  // of wss: by default the system's CAs, and the server has to prove its name
+  // Asks for a name, on a thread of its own where there is a limit; nullptr: net::resolve_blocking.
+  Result<std::vector<net::Address>> (*lookup)(const std::string& host, std::uint16_t port) = nullptr;
 };
 
 // A message, or what else can come first.
@@ -134,8 +136,7 @@ class BlockingClient {
 
   // Connects to a ws:, wss: or ws+unix: URL and shakes hands. A user in the URL becomes Basic credentials. An earlier
   // connection is ended. Views in the options are needed during the call only. Errors: invalid_argument for a URL that
-  // is none (url.h tells why) or a request that cannot be written; those of the resolver, which may take longer than the
-  // deadline, of connecting, of the proxy (permission_denied when it wants a login, ...; not_supported for https://), and
+  // is none (url.h tells why) or a request that cannot be written; those of the resolver, of connecting, of the proxy (permission_denied when it wants a login, ...; not_supported for https://), and
   // for wss: of TlsContext and TlsSession; timed_out;
   // end_of_stream or connection_reset when the server ends first; protocol when it does not speak HTTP, or its answer is
   // not the one asked for: then refusal() and response() tell.

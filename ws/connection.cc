@@ -105,6 +105,7 @@ void Connection::drop_pending() {
 
 void Connection::close(CloseCode code, std::string_view reason) {
   assert(code == CloseCode::no_status || is_valid_on_wire(code));
+  if (phase_ == Phase::handshake && role() == Role::client) return terminate();
   if (phase_ != Phase::open || closed()) return;
   std::array<std::uint8_t, max_control_bytes> payload;
   queue_frame(Opcode::close, {payload.data(), write_close(payload.data(), code, reason)}, true);
@@ -326,7 +327,7 @@ void Connection::on_drained() {
 }
 
 void Connection::on_end(const Error& error) {
-  if (phase_ == Phase::handshake && role() == Role::client) refuse({.error = error});
+  if (phase_ == Phase::handshake && role() == Role::client) handshake_over(error);
   if (closed()) return;
   if (in_slices()) {  // what has arrived before is handled first
     pending_->ended = true;
@@ -356,7 +357,8 @@ void Connection::leave_service() {
 }
 
 void Connection::on_closed() {
-  if (service_ == nullptr) return;
+  if (service_ == nullptr) return;  // it ended first
+  if (phase_ == Phase::handshake && role() == Role::client) refuse({.error = {Errc::canceled, "terminate"}});
   const bool ended = pending_ != nullptr && pending_->ended;  // and then failed, before its slices were done
   report({.code = CloseCode::abnormal,
           .reason = {},

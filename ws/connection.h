@@ -186,13 +186,14 @@ class Connection final : public net::Stream {
 
   // Begins the close handshake (section 7.1.2): queues a close frame after what is queued already, delivers no further
   // messages, and ends when the peer has answered or ServiceOptions::close_timeout_ms has passed. `code` must be valid on
-  // the wire (asserted) or no_status; at most 123 bytes of the reason are sent.
+  // the wire (asserted) or no_status; at most 123 bytes of the reason are sent. Before on_open it is terminate().
   void close(CloseCode code = CloseCode::normal, std::string_view reason = {});
 
   // Sends a ping to measure the round trip, as the keepalive does. Its pong is not shown to on_pong, however late.
   SendStatus measure_rtt();
 
-  // Ends the connection at once, without a close frame; what is queued is lost.
+  // Ends the connection at once, without a close frame; what is queued is lost. A handshake of our own that is under way
+  // is canceled: on_refused.
   void terminate() { Endpoint::close(); }
 
   // ---- Receiving ----
@@ -238,7 +239,7 @@ class Connection final : public net::Stream {
   std::string_view subprotocol() const;
 
  private:
-  friend class Client;
+  friend class Dial;
   friend class Handle;
   friend class Service;
   friend class Upgrade;
@@ -314,6 +315,11 @@ class Connection final : public net::Stream {
   void receive_request(MutableBytes bytes, Owner* memory);
   void receive_proxy_header(MutableBytes bytes, Owner* memory);
   void receive_response(MutableBytes bytes, Owner* memory);
+  struct Verdict;
+  Verdict judge_response() const;
+  void refuse_with_body(Refusal& refusal, MutableBytes head, std::size_t head_bytes);
+  void handshake_over(const Error& error);
+  void abandon();
   void receive_from_proxy(MutableBytes bytes, Owner* memory);
   void send_request();
   void leave_proxy();

@@ -40,7 +40,7 @@ void Connection::on_timer() {
     case Phase::held:
       service_->counters_.handshake_timeouts.add();
       trace(TraceKind::timed_out, number(TraceLimit::handshake));
-      if (role() == Role::client) return refuse({.error = {Errc::timed_out, "handshake"}});
+      if (role() == Role::client) return handshake_over({Errc::timed_out, "handshake"});
       return terminate();
     case Phase::open:
       return check_open();

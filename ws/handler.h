@@ -6,6 +6,8 @@
 //   void on_http(HttpExchange& exchange);                               // server: a request that asks for no WebSocket
 //   void on_connected(Connection& connection);                          // client: TCP is there, to the server or a proxy
 //   void on_secured(Connection& connection);                            // TLS is there; the opening handshake follows
+//   bool on_response(Connection& connection, const HttpResponse& response);  // client: the 101, before on_open; false
+//                                                                       // refuses it: on_refused, Errc::canceled
 //   void on_open(Connection& connection);                               // the handshake is done
 //   void on_message(Connection& connection, Opcode opcode, Bytes payload);
 //   void on_fragment(Connection& connection, Opcode opcode, Bytes piece, bool last);  // instead of on_message: pieces
@@ -18,6 +20,7 @@
 //                                                                       // (of on_upgrade or adopt()), to be freed here
 //   void on_refused(Connection& connection, const Refusal& refusal);    // client: the handshake failed, instead of on_open
 //   void on_unreachable(const Unreachable& unreachable);                // Client: it did not even come to a connection
+//   void on_retry(const Retry& retry);                                  // Client: why and when it dials again
 //   void on_trace(Connection& connection, const TraceEvent& event);     // every event, if the engine traces: trace.h
 //
 // All are called on the reactor's thread, never one inside another but on_trace. Views live until the call returns; a payload may
@@ -34,9 +37,11 @@ namespace levada::ws {
 
 class Connection;
 class HttpExchange;
+class HttpResponse;
 class Upgrade;
 struct CloseInfo;
 struct Refusal;
+struct Retry;
 struct Unreachable;
 
 struct HandlerTable {
@@ -44,6 +49,7 @@ struct HandlerTable {
   void (*http)(void* self, HttpExchange& exchange) = nullptr;
   void (*connected)(void* self, Connection& connection) = nullptr;
   void (*secured)(void* self, Connection& connection) = nullptr;
+  bool (*response)(void* self, Connection& connection, const HttpResponse& response) = nullptr;
   void (*open)(void* self, Connection& connection) = nullptr;
   void (*message)(void* self, Connection& connection, Opcode opcode, MutableBytes payload) = nullptr;
   void (*fragment)(void* self, Connection& connection, Opcode opcode, MutableBytes piece,
@@ -55,6 +61,7 @@ struct HandlerTable {
   void (*gone)(void* self, Connection& connection) = nullptr;
   void (*refused)(void* self, Connection& connection, const Refusal& refusal) = nullptr;
   void (*unreachable)(void* self, const Unreachable& unreachable) = nullptr;
+  void (*retry)(void* self, const Retry& retry) = nullptr;
   void (*trace)(void* self, Connection& connection, const TraceEvent& event) = nullptr;
   const bool* needs_tracing = nullptr;  // with `trace`: what only an engine that traces has
 };
@@ -77,6 +84,10 @@ constexpr HandlerTable make_handler_table() {
   if constexpr (requires { &H::on_secured; })
     table.secured = [](void* self, Connection& connection) noexcept {
       static_cast<H*>(self)->on_secured(connection);
+    };
+  if constexpr (requires { &H::on_response; })
+    table.response = [](void* self, Connection& connection, const HttpResponse& response) noexcept {
+      return static_cast<H*>(self)->on_response(connection, response);
     };
   if constexpr (requires { &H::on_open; })
     table.open = [](void* self, Connection& connection) noexcept {
@@ -119,6 +130,8 @@ constexpr HandlerTable make_handler_table() {
     table.unreachable = [](void* self, const Unreachable& unreachable) noexcept {
       static_cast<H*>(self)->on_unreachable(unreachable);
     };
+  if constexpr (requires { &H::on_retry; })
+    table.retry = [](void* self, const Retry& retry) noexcept { static_cast<H*>(self)->on_retry(retry); };
   if constexpr (requires { &H::on_trace; }) {
     table.trace = [](void* self, Connection& connection, const TraceEvent& event) noexcept {
       static_cast<H*>(self)->on_trace(connection, event);

@@ -13,6 +13,8 @@ constexpr std::uint16_t status_bad_request = 400;
 constexpr std::uint16_t status_forbidden = 403;
 constexpr std::uint16_t status_not_found = 404;
 constexpr std::uint16_t status_not_implemented = 501;
+// Of Pending::awaited_bytes: what has not come will not.
+constexpr std::size_t give_up_waiting = ~std::size_t{0};
 
 void clear_input(Pending& pending) {
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
@@ -342,6 +344,7 @@ void UpgradeTicket::reject(std::uint16_t status, std::string body) const {
 // ---- Client ----
 
 void Connection::on_connected() {
+  if (service_->dial_observer_ != nullptr) service_->dial_observer_->connected(*this);
   if (service_->table_.connected != nullptr) service_->table_.connected(service_->handler_, *this);
   if (closed()) return;
   if (pending_->tunnel == nullptr) return leave_proxy();
@@ -387,11 +390,22 @@ void Connection::receive_from_proxy(MutableBytes bytes, Owner* memory) {
   if (!rest.empty() && !closed()) reactor().received(*this, bytes.last(rest.size()), memory);
 }
 
+// What a whole head says: a refusal, or else what was agreed on.
+struct Connection::Verdict {
+  Refusal refusal;
+  std::string_view subprotocol;
+  DeflateNegotiation negotiation;
+};
+
 void Connection::receive_response(MutableBytes bytes, Owner* memory) {
   if (pending_->tunnel != nullptr) return receive_from_proxy(bytes, memory);
   const MutableBytes head = gather_head(bytes);
   const bool gathered = head.data() != bytes.data();
-  if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) return;
+  if (pending_->awaited_bytes != 0) {
+    if (head.size() < pending_->awaited_bytes && pending_->awaited_bytes != give_up_waiting) return;
+  } else if (gathered && !worth_parsing(head, pending_->parsed_bytes, service_->options_.http)) {
+    return;
+  }
   HttpResponse& response = service_->response_;
   const ParseResult parsed = response.parse_final(head, service_->options_.http);
   if (parsed.state == ParseState::invalid) return refuse({.error = {Errc::protocol, "handshake"}});
@@ -400,26 +414,66 @@ void Connection::receive_response(MutableBytes bytes, Owner* memory) {
     pending_->parsed_bytes = pending_->input_bytes;
     return;
   }
+  Verdict verdict = judge_response();
+  if (verdict.refusal.response != nullptr) return refuse_with_body(verdict.refusal, head, parsed.consumed);
+  const HandlerTable& table = service_->table_;
+  if (table.response != nullptr && !table.response(service_->handler_, *this, response))
+    return refuse({.error = {Errc::canceled, "on_response"}, .response = &response});
+  if (closed()) return;
+  agree_on_deflate(verdict.negotiation);
+  remember_subprotocol(verdict.subprotocol);
+  phase_ = Phase::open;
+  begin_messages(head.subspan(parsed.consumed), gathered ? nullptr : memory);
+}
+
+Connection::Verdict Connection::judge_response() const {
+  const HttpResponse& response = service_->response_;
   UpgradeRequest request;
   request.key = {pending_->key.data(), pending_->key.size()};
   request.subprotocols = service_->subprotocols_;
   const ExtensionText offer = deflate_offer(service_->options_.deflate);
   request.extensions = offer.view();
   const UpgradeResult result = check_upgrade_response(response, request);
-  const MutableBytes rest = head.subspan(parsed.consumed);
+  Verdict verdict{.refusal = {}, .subprotocol = result.subprotocol, .negotiation = {}};
   if (result.failure != UpgradeFailure::none) {
-    return refuse({.error = {}, .failure = result.failure, .response = &response, .body = rest});
+    verdict.refusal = {.error = {}, .failure = result.failure, .response = &response};
+    return verdict;
   }
-  const auto negotiation = check_deflate_answer(ExtensionCursor(response), service_->options_.deflate);
-  if (negotiation.outcome == DeflateOutcome::failed) {
+  verdict.negotiation = check_deflate_answer(ExtensionCursor(response), service_->options_.deflate);
+  if (verdict.negotiation.outcome == DeflateOutcome::failed) {
     const Error error{
-        .code = Errc::protocol, .operation = "permessage-deflate", .detail = negotiation.reason};
-    return refuse({.error = error, .response = &response, .body = rest});
+        .code = Errc::protocol, .operation = "permessage-deflate", .detail = verdict.negotiation.reason};
+    verdict.refusal = {.error = error, .response = &response};
   }
-  agree_on_deflate(negotiation);
-  remember_subprotocol(result.subprotocol);
-  phase_ = Phase::open;
-  begin_messages(rest, gathered ? nullptr : memory);
+  return verdict;
+}
+
+// Waits for the content that belongs to the answer, but not where nobody will read it.
+void Connection::refuse_with_body(Refusal& refusal, MutableBytes head, std::size_t head_bytes) {
+  const std::size_t whole = head_bytes + content_bytes(*refusal.response, max_refusal_body_bytes);
+  DialObserver* const observer = service_->dial_observer_;
+  const bool follows = observer != nullptr && observer->follows(*this, *refusal.response);
+  if (head.size() < whole && !follows && pending_->awaited_bytes != give_up_waiting) {
+    if (pending_->input_bytes == 0) append_input(*pending_, reactor().blocks(), head);
+    pending_->awaited_bytes = whole;
+    return;
+  }
+  refusal.body = head.subspan(head_bytes, std::min(head.size(), whole) - head_bytes);
+  refuse(refusal);
+}
+
+// The transport ended, or the deadline has come: with a refusal, if there is the head of one.
+void Connection::handshake_over(const Error& error) {
+  if (pending_->awaited_bytes == 0) return refuse({.error = error});
+  pending_->awaited_bytes = give_up_waiting;
+  receive_response({}, nullptr);
+}
+
+// Nobody wants to hear of it any more, if it is a handshake yet.
+void Connection::abandon() {
+  if (phase_ != Phase::handshake) return;
+  phase_ = Phase::closed;
+  terminate();
 }
 
 void Connection::refuse(const Refusal& refusal) {

@@ -280,7 +280,7 @@ void Service::relieve() {
 }
 
 Connection* Service::dial(const net::Address& address, const DialOptions& options) {
-  if (!check(options)) return nullptr;
+  if ((last_error_ = check(options))) return nullptr;
   auto fd = net::connect_stream(address, options.source);
   if (!fd) {
     last_error_ = fd.error();
@@ -291,7 +291,7 @@ Connection* Service::dial(const net::Address& address, const DialOptions& option
 }
 
 Connection* Service::dial_on(Fd fd, const DialOptions& options, std::unique_ptr<ProxyTunnel> tunnel) {
-  if (!check(options)) return nullptr;
+  if ((last_error_ = check(options))) return nullptr;
   auto* connection =
       begin_handshake(reactor_.add<Connection>(std::move(fd), *this, Connection::Phase::handshake), options);
   if (connection == nullptr) return nullptr;
@@ -315,13 +315,11 @@ UpgradeRequest request_of(const DialOptions& options, const WebSocketKey& key,
 
 }  // namespace
 
-bool Service::check(const DialOptions& options) {
-  last_error_ = check_options();
-  if (last_error_) return false;
-  const std::array<std::uint8_t, 16> any{};
-  const bool writable = is_writable(request_of(options, make_key(any), subprotocols_, {}));
-  last_error_ = writable ? Error{} : Error{Errc::invalid_argument, "dial"};
-  return writable;
+Error Service::check(const DialOptions& options) const {
+  if (const Error error = check_options()) return error;
+  const WebSocketKey any = make_key(std::array<std::uint8_t, 16>{});
+  const bool writable = is_writable(request_of(options, any, subprotocols_, {}));
+  return writable ? Error{} : Error{Errc::invalid_argument, "dial"};
 }
 
 Connection* Service::begin_handshake(Connection* connection, const DialOptions& options) {
@@ -332,7 +330,8 @@ Connection* Service::begin_handshake(Connection* connection, const DialOptions& 
   came();
   connection->set_user_data(options.user_data);
   connection->trace(TraceKind::began);
-  connection->set_timer(options.timeout_ms != 0 ? options.timeout_ms : options_.handshake_timeout_ms);
+  if (options.timeout_ms != DialOptions::no_timeout)
+    connection->set_timer(options.timeout_ms != 0 ? options.timeout_ms : options_.handshake_timeout_ms);
   std::array<std::uint8_t, 16> random;
   fill_random(random);
   Pending& pending = connection->pending();
@@ -388,7 +387,7 @@ void Service::give_pending(Pending& pending) {
   pending.deflate = {};
   pending.decoder.reset();
   if (pending.input != nullptr) std::exchange(pending.input, nullptr)->drop_reference();
-  pending.input_bytes = pending.parsed_bytes = 0;
+  pending.input_bytes = pending.parsed_bytes = pending.awaited_bytes = 0;
   pending.subprotocol.clear();
   pending.offered_subprotocols.clear();
   pending.tunnel.reset();

@@ -108,13 +108,16 @@ inline constexpr std::size_t close_reserve_bytes = max_control_bytes + max_heade
 // A payload shorter than this is copied rather than framed in place: that costs less than one more segment.
 inline constexpr std::size_t copy_below_bytes = 512;
 
+// Of the content of an answer that refuses, a client waits for so much, within the deadline of the handshake.
+inline constexpr std::size_t max_refusal_body_bytes = 16 * 1024;
+
 // What a client learns about a handshake that failed.
 struct Refusal {
   Error error = {};  // of the transport: refused, reset, timed out; none if there is a response
   UpgradeFailure failure = UpgradeFailure::none;
   const HttpResponse* response = nullptr;  // the answer, if one came
-  Bytes body = {};                         // its first bytes, as far as they have arrived
-  unsigned proxy_status = 0;               // the HTTP status with which a proxy refused, or 0
+  Bytes body = {};  // the first bytes of its content, at most max_refusal_body_bytes: those that came in time
+  unsigned proxy_status = 0;  // the HTTP status with which a proxy refused, or 0
 };
 
 // A handshake that on_upgrade decides about. Without a decision it is accepted.
@@ -208,6 +211,8 @@ struct Pending {
   Block* input = nullptr;
   std::size_t input_bytes = 0;
   std::size_t parsed_bytes = 0;
+  std::size_t awaited_bytes =
+      0;  // client: of the input, when the answer refuses and its content is on its way
   // Server: the request's key, for a held handshake. Client: the request's key.
   WebSocketKey key{};
   std::string subprotocol;               // negotiated, of a held handshake
@@ -258,11 +263,15 @@ struct DialOptions {
   std::string_view tls_host = {};
   std::uint16_t tls_port = 0;    // only tells sessions to resume apart
   std::uint32_t timeout_ms = 0;  // for all of the handshake; 0: ServiceOptions::handshake_timeout_ms
+  static constexpr std::uint32_t no_timeout = ~std::uint32_t{0};
 };
 
 // Who wants to know how dialled connections fare, before the handler does.
 class DialObserver {
  public:
+  virtual void connected(Connection& connection) = 0;
+  // Returns whether it goes elsewhere because of this answer: then its content is not waited for.
+  virtual bool follows(Connection& connection, const HttpResponse& response) = 0;
   virtual void opened(Connection& connection) = 0;
   // Returns whether that is the end of it: then on_refused is called.
   virtual bool refused(Connection& connection, const Refusal& refusal) = 0;
@@ -312,7 +321,8 @@ class Service {
 
   // ---- Client ----
 
-  // Connects and shakes hands: on_open or on_refused tells. nullptr when that could not even begin (last_error()).
+  // Connects and shakes hands: exactly one of on_open and on_refused tells. nullptr when that could not even begin
+  // (last_error()): invalid_argument for a request that cannot be written as asked, ...
   Connection* dial(const net::Address& address, const DialOptions& options);
 
   // The same on a socket that is connected already, to the server or, with `tunnel`, to a proxy.
@@ -320,6 +330,9 @@ class Service {
 
   // Asks `observer`, which must outlive the connections, about those that are dialled from now on. nullptr: nobody.
   void observe_dials(DialObserver* observer) { dial_observer_ = observer; }
+
+  // invalid_argument when that request cannot be written as asked: a field with a line end, a target with a space, ...
+  Error check(const DialOptions& options) const;
 
   // ---- Ending ----
 
@@ -374,7 +387,6 @@ class Service {
   void set_options(int fd) const;
   Service* route(std::string_view path, Params& params);
   bool is_trusted_proxy(int fd) const;
-  bool check(const DialOptions& options);
   Connection* begin_handshake(Connection* connection, const DialOptions& options);
   std::string_view date_line();
   Pending& take_pending();

@@ -1,7 +1,11 @@
 // Clients named by URL, on epoll and io_uring: every step of a dial, and every way in which it ends.
 #include <levada/ws/client.h>
 
+#include <unistd.h>
+#include <algorithm>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -20,31 +24,64 @@ namespace {
 
 // What a client's handler was told, in words.
 struct Told {
+  void on_connected(Connection& connection) {
+    last = connection.handle();
+    if (connected) connected(connection);
+  }
+  bool on_response(Connection&, const HttpResponse&) {
+    if (in_call) in_call();
+    return true;
+  }
   void on_open(Connection& connection) {
     events.push_back("open");
     last = connection.handle();
     if (opened) opened(connection);
+    if (in_call) in_call();
   }
   void on_message(Connection&, Opcode, Bytes payload) {
     events.push_back("message " + std::string(to_text(payload)));
+    if (in_call) in_call();
   }
   void on_close(Connection&, const CloseInfo& info) {
     events.push_back("close " + std::to_string(number(info.code)));
+    if (in_call) in_call();
   }
   void on_refused(Connection&, const Refusal& refusal) {
     const std::string status = refusal.response == nullptr ? to_string(refusal.error.code)
                                                            : std::to_string(refusal.response->status());
     events.push_back("refused " + status +
                      (refusal.proxy_status == 0 ? "" : " proxy " + std::to_string(refusal.proxy_status)));
+    if (in_call) in_call();
   }
   void on_unreachable(const Unreachable& unreachable) {
     events.push_back(std::string("unreachable ") + to_string(unreachable.error.code));
+    if (in_call) in_call();
   }
+  void on_retry(const Retry& retry) {
+    retries.push_back({retry.error.code, retry.status, retry.attempt, retry.delay_ms});
+    if (in_call) in_call();
+  }
+  struct Again {
+    Errc error;
+    unsigned status, attempt;
+    std::uint32_t delay_ms;
+  };
 
   std::vector<std::string> events;
   Handle last;
-  std::function<void(Connection&)> opened;
+  std::vector<Again> retries;
+  std::function<void(Connection&)> connected, opened;
+  std::function<void()> in_call;  // in every other call
 };
+
+// A lookup that never comes back while the test runs.
+Result<std::vector<net::Address>> hang(const std::string&, std::uint16_t) {
+  static std::mutex mutex;
+  static std::condition_variable never;
+  std::unique_lock lock(mutex);
+  never.wait(lock, [] { return false; });
+  return Error{Errc::other, "test"};
+}
 
 // One reactor with a client, and listening sockets that the test plays.
 class Scene {
@@ -349,5 +386,390 @@ TEST_CASE("a proxy that cannot be used ends the dial with its own error") {
     Scene other(kind, options);
     REQUIRE(other.client->dial({.url = "ws://far.example"}));
     CHECK(other.hears({"unreachable invalid_argument"}));
+  });
+}
+
+// ---- How it ends ----
+
+namespace {
+
+enum class First { client, reactor, close_all };
+
+// Every state of a dial at once, and then the end in that order.
+void end_in_order(const Kind& kind, First first) {
+  Told told;
+  const auto door = Scene::listen();
+  auto made = net::Reactor::create({.backend = kind.backend});
+  REQUIRE(made);
+  std::unique_ptr<net::Reactor> reactor = std::move(*made);
+  ClientOptions options;
+  options.resolver.lookup = hang;
+  options.reconnect = {.enabled = true, .min_delay_ms = 5'000};
+  auto client = std::make_unique<ws::Client>(*reactor, told, options);
+  const std::string here = "ws://" + door.authority();
+  const levada::test::Silent silent;
+  for (const std::string& url : {here, std::string("ws://hangs.test"), std::string("ws+unix:/no/such/socket"),
+                                 "ws://" + silent.address.to_string()}) {
+    REQUIRE(client->dial({.url = url}));
+  }
+  const auto until = [&](auto&& done) {
+    for (int i = 0; i < 2000; i++) {
+      if (done()) return;
+      reactor->run_once(5);
+    }
+    FAIL("it does not come to that");
+  };
+  Fd peer;
+  until([&] {
+    peer.reset(accept4(door.fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    return static_cast<bool>(peer);
+  });
+  std::string head;
+  until([&] {
+    char buffer[4096];
+    const ssize_t got = recv(peer.get(), buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got > 0) head.append(buffer, static_cast<std::size_t>(got));
+    return head.ends_with("\r\n\r\n");
+  });
+  const std::string answer = Scene::accepted(head);
+  REQUIRE(send(peer.get(), answer.data(), answer.size(), 0) == static_cast<ssize_t>(answer.size()));
+  until([&] { return !told.events.empty() && !told.retries.empty(); });
+  CHECK(told.events == std::vector<std::string>{"open"});
+  CHECK(told.retries.size() == 1);
+  bool connected = false;
+  told.connected = [&](Connection&) { connected = true; };
+  REQUIRE(client->dial({.url = here}));  // is in its handshake
+  until([&] { return connected; });
+  CHECK(client->dials() == 5);
+  std::vector<std::string> expected{"open", "close 1006"};
+  if (first == First::client) {
+    client.reset();
+    reactor->run_once(0);
+    CHECK(reactor->endpoints() == 0);
+  } else {
+    expected.push_back("refused canceled");
+    first == First::reactor ? reactor.reset() : reactor->close_all();
+    CHECK(client->dials() == 0);
+  }
+  std::sort(told.events.begin() + 1, told.events.end());
+  CHECK(told.events == expected);
+  if (first != First::close_all) return;
+  REQUIRE(client->dial({.url = here}));  // the reactor goes on
+  connected = false;
+  until([&] { return connected; });
+}
+
+}  // namespace
+
+TEST_CASE("client and reactor may end in either order, whatever is under way") {
+  on_real_backends([](const Kind& kind) {
+    for (const First first : {First::client, First::reactor, First::close_all}) {
+      CAPTURE(static_cast<int>(first));
+      end_in_order(kind, first);
+    }
+  });
+}
+
+TEST_CASE("a handler that dials in its last calls does not keep a reactor from ending") {
+  on_real_backends([](const Kind& kind) {
+    Told told;
+    const auto door = Scene::listen();
+    auto reactor = net::Reactor::create({.backend = kind.backend});
+    REQUIRE(reactor);
+    ws::Client client(**reactor, told);
+    const std::string url = "ws://" + door.authority();
+    told.in_call = [&] { (void)client.dial({.url = url}); };
+    bool connected = false;
+    told.connected = [&](Connection&) { connected = true; };
+    REQUIRE(client.dial({.url = url}));
+    for (int i = 0; i < 2000 && !connected; i++) (*reactor)->run_once(5);
+    reactor->reset();
+    CHECK(told.events == std::vector<std::string>{"refused canceled"});
+    CHECK(client.dials() == 0);
+  });
+}
+
+TEST_CASE("a dial is canceled inside every call of the handler") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.reconnect = {.enabled = true, .min_delay_ms = 1, .max_delay_ms = 2, .after_refusal = true};
+    Scene scene(kind, options);
+    const auto door = Scene::listen();
+    const std::string url = "ws://" + door.authority();
+    std::uint64_t number = 0;
+    const auto cancel = [&] { scene.client->cancel(number); };
+    const auto dial = [&] {
+      scene.told.events.clear();
+      number = *scene.client->dial({.url = url});
+    };
+    scene.told.connected = [&](Connection&) { cancel(); };
+    dial();
+    CHECK(scene.accept(door).reaches_end());
+    CHECK(scene.hears({}));
+    CHECK(scene.client->dials() == 0);
+    scene.told.connected = {};
+    const char* const refusal = "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n";
+    // in on_response, which would have accepted
+    scene.told.in_call = cancel;
+    dial();
+    auto& answers = scene.accept(door);
+    answers.write(Scene::accepted(scene.head(answers)));
+    CHECK(answers.reaches_end());
+    CHECK(scene.hears({}));
+    // in on_retry, after a refusal
+    dial();
+    auto& refuses = scene.accept(door);
+    scene.head(refuses);
+    refuses.write(refusal);
+    CHECK(scene.world.until([&] { return scene.told.retries.size() == 1; }));
+    CHECK(scene.told.retries[0].status == 403);
+    CHECK(scene.hears({}));
+    CHECK(scene.client->dials() == 0);
+    // in on_open, on_message and on_close: the connection stays, and is not dialled again
+    for (const int call : {0, 1, 2}) {
+      int calls = -1;  // on_response comes first
+      scene.told.in_call = [&] {
+        if (calls++ == call) cancel();
+      };
+      dial();
+      auto& peer = scene.accept(door);
+      peer.write(Scene::accepted(scene.head(peer)) + raw_frame(1, "m", false));
+      CHECK(scene.hears({"open", "message m"}));
+      peer.close();
+      CHECK(scene.hears({"open", "message m", "close 1006"}));
+      CHECK(scene.client->dials() == 0);
+    }
+    CHECK(scene.told.retries.size() == 2);  // on_close comes before on_retry would; only there it is too late
+  });
+}
+
+TEST_CASE("a dial whose connection we end in its handshake is over, and told") {
+  on_real_backends([](const Kind& kind) {
+    for (const bool reconnect : {false, true}) {
+      ClientOptions options;
+      options.reconnect = {.enabled = reconnect, .min_delay_ms = 1};
+      Scene scene(kind, options);
+      const auto door = Scene::listen();
+      REQUIRE(scene.client->dial({.url = "ws://" + door.authority()}));
+      scene.head(scene.accept(door));
+      scene.told.last.get()->terminate();
+      CHECK(scene.hears({"refused canceled"}));
+      CHECK(scene.client->dials() == 0);
+      for (const bool gently : {false, true}) {
+        scene.told.connected = [gently](Connection& connection) {
+          gently ? connection.close() : connection.terminate();
+        };
+        scene.told.events.clear();
+        REQUIRE(scene.client->dial({.url = "ws://" + door.authority()}));
+        CHECK(scene.accept(door).reaches_end());
+        CHECK(scene.hears({"refused canceled"}));
+        CHECK(scene.client->dials() == 0);
+      }
+    }
+  });
+}
+
+// ---- Reconnecting ----
+
+TEST_CASE("after a redirect, a reconnect asks the original URL again, with what was left out on the way") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.max_redirects = 1;
+    options.reconnect = {.enabled = true, .min_delay_ms = 1, .max_delay_ms = 2};
+    Scene scene(kind, options);
+    const auto first = Scene::listen(), second = Scene::listen();
+    const HttpField fields[] = {{"Authorization", "secret"}};
+    REQUIRE(scene.client->dial({.url = "ws://" + first.authority() + "/a", .fields = fields}));
+    for (int round = 0; round < 3; round++) {
+      CAPTURE(round);
+      auto& peer = scene.accept(first);
+      const std::string head = scene.head(peer);
+      CHECK(head.starts_with("GET /a HTTP/1.1\r\n"));
+      CHECK(Scene::value(head, "Authorization") == "secret");
+      peer.write("HTTP/1.1 307 Elsewhere\r\nLocation: http://" + second.authority() + "/b\r\n\r\n");
+      auto& other = scene.accept(second);  // although the first answer's content has no end
+      const std::string next = scene.head(other);
+      CHECK(next.starts_with("GET /b HTTP/1.1\r\n"));
+      CHECK(Scene::value(next, "Authorization") == "-");
+      if (round == 1) other.write(Scene::accepted(next));
+      if (round == 1) REQUIRE(scene.world.until([&] { return scene.told.events.size() == 1; }));
+      other.reset();
+    }
+  });
+}
+
+TEST_CASE("what another attempt would not change ends a dial that reconnects, and tells") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.reconnect = {.enabled = true, .min_delay_ms = 1};
+    options.proxy_url = "https://proxy.example";
+    Scene tls(kind, options);
+    REQUIRE(tls.client->dial({.url = "ws://far.example"}));
+    CHECK(tls.hears({"unreachable not_supported"}));
+    CHECK(tls.client->dials() == 0);
+    const auto proxy = Scene::listen();
+    options.proxy_url = "http://" + proxy.authority();
+    Scene login(kind, options);
+    REQUIRE(login.client->dial({.url = "ws://far.example"}));
+    auto& peer = login.accept(proxy);
+    login.head(peer);
+    peer.write("HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n");
+    CHECK(login.hears({"refused permission_denied proxy 407"}));
+    CHECK(login.client->dials() == 0);
+    CHECK(login.told.retries.empty());
+  });
+}
+
+TEST_CASE(
+    "each attempt that failed is told, with the delay before the next: it doubles, has a cap and is "
+    "jittered") {
+  const Kind simulated{"simulated", net::BackendKind::simulated};
+  World world(simulated);
+  Told& told = world.make_handler<Told>();
+  ClientOptions options;
+  options.reconnect = {.enabled = true, .min_delay_ms = 100, .max_delay_ms = 10'000};
+  ws::Client client(world.reactor(), told, options);
+  auto dial = client.dial({.url = "ws+unix:/no/such/socket"});
+  REQUIRE(dial);
+  for (int i = 0; i < 5'000 && told.retries.size() < 60; i++) {
+    const std::size_t before = told.retries.size();
+    const std::uint32_t delay = before == 0 ? 1 : told.retries.back().delay_ms;
+    if (delay > 2) world.simulation().advance_ms(delay - 2);
+    world.turn(0);
+    CHECK(told.retries.size() == before);  // not too early
+    while (told.retries.size() == before) world.turn(1);
+  }
+  REQUIRE(told.retries.size() == 60);
+  CHECK(told.events.empty());
+  std::size_t at_cap = 0, jittered = 0;
+  for (std::size_t i = 0; i < told.retries.size(); i++) {
+    const auto& [error, status, attempt, delay_ms] = told.retries[i];
+    CHECK(error == Errc::not_found);
+    CHECK(attempt == i + 1);
+    const std::uint32_t most = i < 7 ? 100u << i : 10'000u;
+    CHECK(delay_ms <= most);
+    CHECK(delay_ms >= most / 2);
+    at_cap += most == 10'000u ? 1 : 0;
+    jittered += delay_ms < most ? 1 : 0;
+  }
+  CHECK(at_cap == 53);
+  CHECK(jittered > 50);
+  client.cancel(*dial);
+  CHECK(client.dials() == 0);
+}
+
+// ---- Requests ----
+
+TEST_CASE("a request that cannot be sent as asked is refused at once") {
+  on_real_backends([](const Kind& kind) {
+    Scene scene(kind);
+    const HttpField two_lines[] = {{"X-A", "b\r\nEvil: 1"}}, no_token[] = {{"X A", "b"}},
+                    ours[] = {{"Host", "x"}};
+    for (const DialRequest& request : {DialRequest{.url = "ws://h", .origin = "http://o\r\nEvil: 1"},
+                                       {.url = "ws://h", .fields = two_lines},
+                                       {.url = "ws://h", .fields = no_token},
+                                       {.url = "ws://h", .fields = ours}}) {
+      const auto dial = scene.client->dial(request);
+      REQUIRE(!dial);
+      CHECK(dial.error().code == Errc::invalid_argument);
+      CHECK(scene.client->url_error() == UrlError::none);
+    }
+    CHECK(scene.client->dials() == 0);
+    scene.world.settle();
+    CHECK(scene.told.events.empty());
+  });
+}
+
+TEST_CASE("a user in the URL becomes credentials, which a redirect to another host does not get") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.max_redirects = 2;
+    Scene scene(kind, options);
+    const auto door = Scene::listen(), other = Scene::listen();
+    REQUIRE(scene.client->dial({.url = "ws://user:pass@" + door.authority() + "/a/b"}));
+    auto& peer = scene.accept(door);
+    std::string head = scene.head(peer);
+    CHECK(Scene::value(head, "Host") == door.authority());
+    CHECK(Scene::value(head, "Authorization") == "Basic dXNlcjpwYXNz");
+    peer.write("HTTP/1.1 302 Beside\r\nLocation: chat?x#y\r\nContent-Length: 0\r\n\r\n");
+    auto& beside = scene.accept(door);
+    head = scene.head(beside);
+    CHECK(head.starts_with("GET /a/chat?x HTTP/1.1\r\n"));
+    CHECK(Scene::value(head, "Authorization") == "Basic dXNlcjpwYXNz");
+    beside.write("HTTP/1.1 302 Away\r\nLocation: //" + other.authority() + "\r\nContent-Length: 0\r\n\r\n");
+    head = scene.head(scene.accept(other));
+    CHECK(head.starts_with("GET / HTTP/1.1\r\n"));
+    CHECK(Scene::value(head, "Authorization") == "-");
+  });
+}
+
+TEST_CASE("a timeout of 0 is none") {
+  on_real_backends([](const Kind& kind) {
+    ClientOptions options;
+    options.timeout_ms = 0;
+    options.service.handshake_timeout_ms = 1;
+    Scene scene(kind, options);
+    const auto door = Scene::listen();
+    REQUIRE(scene.client->dial({.url = "ws://" + door.authority()}));
+    auto& peer = scene.accept(door);
+    const std::string head = scene.head(peer);
+    const std::uint64_t began = monotonic_ns();
+    REQUIRE(scene.world.until([&] { return monotonic_ns() - began > 30 * nanoseconds_per_millisecond; }));
+    peer.write(Scene::accepted(head));
+    CHECK(scene.hears({"open"}));
+  });
+}
+
+TEST_CASE("a client reaches a server on a Unix socket") {
+  on_real_backends([](const Kind& kind) {
+    Scene scene(kind);
+    const std::string name = "levada-client-test-" + std::to_string(getpid());
+    Scene::Door door;
+    door.fd = std::move(*net::listen_stream(*net::Address::unix_path("@" + name)));
+    REQUIRE(scene.client->dial({.url = "ws+unix:@" + name + ":/chat?x"}));
+    auto& peer = scene.accept(door);
+    const std::string head = scene.head(peer);
+    CHECK(head.starts_with("GET /chat?x HTTP/1.1\r\n"));
+    CHECK(Scene::value(head, "Host") == "localhost");
+    peer.write(Scene::accepted(head) + raw_frame(1, "hi", false));
+    CHECK(scene.hears({"open", "message hi"}));
+  });
+}
+
+TEST_CASE("the next address of a name is tried when one refuses") {
+  on_real_backends([](const Kind& kind) {
+    static net::Address refuses, answers;
+    const levada::test::Refusing refusing;
+    const auto door = Scene::listen();
+    refuses = refusing.address;
+    answers = door.address;
+    ClientOptions options;
+    options.resolver.lookup = [](const std::string&, std::uint16_t) -> Result<std::vector<net::Address>> {
+      return std::vector{*net::Address::ip("255.255.255.255", 1), refuses, answers};
+    };
+    Scene scene(kind, options);
+    REQUIRE(scene.client->dial({.url = "ws://several.test"}));
+    auto& peer = scene.accept(door);
+    const std::string head = scene.head(peer);
+    CHECK(Scene::value(head, "Host") == "several.test");
+    peer.write(Scene::accepted(head));
+    CHECK(scene.hears({"open"}));
+  });
+}
+
+TEST_CASE("a silent proxy ends the dial at its deadline") {
+  on_real_backends([](const Kind& kind) {
+    for (const std::string scheme : {"http://", "socks5://"}) {
+      const auto proxy = Scene::listen();  // the kernel accepts, nobody answers
+      ClientOptions options;
+      options.timeout_ms = 50;
+      options.proxy_url = scheme + proxy.authority();
+      Scene scene(kind, options);
+      const std::uint64_t began = monotonic_ns();
+      REQUIRE(scene.client->dial({.url = "ws://far.example"}));
+      CHECK(scene.hears({"refused timed_out"}));
+      CHECK(monotonic_ns() - began >= 49 * nanoseconds_per_millisecond);
+      CHECK(monotonic_ns() - began < 2'000 * nanoseconds_per_millisecond);
+    }
   });
 }

@@ -34,7 +34,15 @@ struct Site : Echo {
 
 // A client's handler.
 struct Dialer : Recorder {
-  void on_connected(Connection& connection) { connected += connection.is_open() ? 100 : 1; }
+  void on_connected(Connection& connection) {
+    connected += connection.is_open() ? 100 : 1;
+    if (connecting) connecting(connection);
+  }
+  bool on_response(Connection& connection, const HttpResponse& response) {
+    responses.push_back(std::to_string(response.status()) + " " + std::string(response.find("X-Realm")));
+    CHECK(!connection.is_open());
+    return !judging || judging(connection);
+  }
   void on_refused(Connection&, const Refusal& refusal) {
     refusals.push_back({refusal.error.code, refusal.failure,
                         refusal.response == nullptr ? 0 : refusal.response->status(),
@@ -49,6 +57,9 @@ struct Dialer : Recorder {
   };
   std::vector<Refused> refusals;
   int connected = 0;  // TCP's connections
+  std::vector<std::string> responses;
+  std::function<void(Connection&)> connecting;
+  std::function<bool(Connection&)> judging;
 };
 
 std::string get(std::string_view path, std::string_view fields = {}) {
@@ -971,6 +982,181 @@ TEST_CASE("a client refuses every wrong answer and says why") {
       real_kinds());
 }
 
+namespace {
+
+// The engine's client on a connection that is there, in every world; the test plays the server.
+struct Dialled {
+  explicit Dialled(World& world, ServiceOptions options = {}) : dialer(world.make_handler<Dialer>()) {
+    service = &world.service(dialer, std::move(options), Role::client);
+  }
+  // Begins, and takes the request.
+  Connection* begin(World& world, std::uint32_t timeout_ms = 0) {
+    auto [fd, peer] = world.pair();
+    server = peer;
+    server->masks = false;
+    Connection* connection = service->dial_on(std::move(fd), {.host = "h", .timeout_ms = timeout_ms});
+    REQUIRE(connection != nullptr);
+    if (connection->closed()) return connection;
+    REQUIRE(world.until([&] { return server->in.ends_with("\r\n\r\n"); }));
+    const std::size_t key = server->in.find("Sec-WebSocket-Key: ");
+    const AcceptKey accept = accept_key(std::string_view(server->in).substr(key + 19, 24));
+    good = changed("KEY", {accept.data(), accept.size()});
+    server->in.clear();
+    return connection;
+  }
+  bool is_refused(World& world, const Dialer::Refused& refused) {
+    world.until([&] { return !dialer.refusals.empty(); });
+    return std::exchange(dialer.refusals, {}) == std::vector{refused};
+  }
+
+  Dialer& dialer;
+  Service* service = nullptr;
+  Client* server = nullptr;
+  std::string good;  // the answer that is right
+};
+
+}  // namespace
+
+TEST_CASE("a refusal is told with the first bytes of its content, wherever it is cut") {
+  in_every_world([](World& world) {
+    const std::string answer = "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nsorry";
+    const Dialer::Refused whole{Errc::none, UpgradeFailure::status_not_101, 403, "sorry"};
+    Dialled client(world);
+    for (std::size_t cut = 0; cut < answer.size(); cut++) {
+      CAPTURE(cut);
+      client.begin(world);
+      client.server->write(answer.substr(0, cut));
+      world.settle(2);
+      CHECK(client.dialer.refusals.empty());
+      client.server->write(answer.substr(cut) + "more");
+      CHECK(client.is_refused(world, whole));
+      client.server->close();
+    }
+    CHECK(world.is_empty());
+  });
+}
+
+TEST_CASE("content that does not come whole is told as far as it came: to the end, the deadline, the bound") {
+  in_every_world([](World& world) {
+    const auto refused = [](unsigned status, std::string body) {
+      return Dialer::Refused{Errc::none, UpgradeFailure::status_not_101, status, std::move(body)};
+    };
+    Dialled client(world);
+    client.begin(world);
+    client.server->write("HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nso").shut_down();
+    CHECK(client.is_refused(world, refused(403, "so")));
+    client.begin(world);
+    client.server->write("HTTP/1.1 500 No\r\n\r\nwithout ").write("a length").shut_down();
+    CHECK(client.is_refused(world, refused(500, "without a length")));
+    client.begin(world, 30);
+    client.server->write("HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nsor");
+    CHECK(client.is_refused(world, refused(403, "sor")));
+    client.begin(world);
+    client.server->write("HTTP/1.1 403 No\r\nContent-Length: 50000\r\n\r\n" + std::string(20'000, 'x'));
+    CHECK(client.is_refused(world, refused(403, std::string(max_refusal_body_bytes, 'x'))));
+    client.begin(world);
+    client.server->write("HTTP/1.1 204 No\r\n\r\n");
+    CHECK(client.is_refused(world, refused(204, "")));
+    client.server->close();
+    CHECK(world.is_empty());
+  });
+}
+
+TEST_CASE("on_response sees the 101 before on_open, and may refuse it") {
+  in_every_world([](World& world) {
+    Dialled client(world);
+    const auto answer = [&](bool accept) {
+      client.dialer.judging = [&, accept](Connection&) {
+        CHECK(client.dialer.opened == 0);
+        return accept;
+      };
+      client.begin(world);
+      client.server->write(client.good.replace(client.good.size() - 2, 2, "X-Realm: here\r\n\r\n") +
+                           server_frame(Opcode::text, "glued"));
+    };
+    answer(false);
+    CHECK(client.is_refused(world, {Errc::canceled, UpgradeFailure::none, 101, ""}));
+    CHECK(client.server->reaches_end());
+    answer(true);
+    CHECK(world.until([&] { return client.dialer.messages.size() == 1; }));
+    CHECK(client.dialer.opened == 1);
+    CHECK(client.dialer.responses == std::vector<std::string>{"101 here", "101 here"});
+    client.server->close();
+    // One that says no by itself is not shown.
+    client.begin(world);
+    client.server->write("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
+    CHECK(client.is_refused(world, {Errc::none, UpgradeFailure::status_not_101, 403, ""}));
+    CHECK(client.dialer.responses.size() == 2);
+    client.server->close();
+    client.dialer.judging = [](Connection& connection) {
+      connection.terminate();
+      return true;
+    };
+    client.begin(world);
+    client.server->write(client.good);
+    CHECK(client.is_refused(world, {Errc::canceled, UpgradeFailure::none, 0, ""}));
+    client.server->close();
+    CHECK(world.is_empty());
+  });
+}
+
+TEST_CASE("a handshake that we end ourselves, at whatever time, is reported once") {
+  in_every_world([](World& world) {
+    const Dialer::Refused canceled{Errc::canceled, UpgradeFailure::none, 0, ""};
+    Dialled client(world);
+    for (const bool gently : {false, true}) {
+      const auto end = [gently](Connection& connection) {
+        gently ? connection.close() : connection.terminate();
+      };
+      client.dialer.connecting = end;
+      client.begin(world);
+      CHECK(client.is_refused(world, canceled));
+      client.dialer.connecting = {};
+      end(*client.begin(world));
+      CHECK(client.is_refused(world, canceled));
+      Connection* connection = client.begin(world);
+      client.server->write("HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nso");
+      world.settle();
+      end(*connection);
+      CHECK(client.is_refused(world, canceled));
+    }
+    CHECK(world.is_empty());
+    CHECK(client.dialer.opened == 0);
+    CHECK(client.dialer.refusals.empty());
+  });
+}
+
+TEST_CASE("a service can go before its reactor, and ends its connections") {
+  in_every_world([](World& world) {
+    Dialer& dialer = world.make_handler<Dialer>();
+    auto service = std::make_unique<Service>(world.reactor(), Role::client, dialer);
+    auto [fd, open] = world.pair();
+    open->masks = false;
+    REQUIRE(service->dial_on(std::move(fd), {.host = "h"}) != nullptr);
+    REQUIRE(world.until([&] { return open->in.ends_with("\r\n\r\n"); }));
+    const std::size_t key = open->in.find("Sec-WebSocket-Key: ");
+    const AcceptKey accept = accept_key(std::string_view(open->in).substr(key + 19, 24));
+    open->write(changed("KEY", {accept.data(), accept.size()}) +
+                server_frame(Opcode::text, "half", {.fin = false}));
+    REQUIRE(world.until([&] { return dialer.opened == 1; }));
+    world.settle(3);
+    auto [other_fd, opening] = world.pair();
+    Connection* other = service->dial_on(std::move(other_fd), {.host = "h"});
+    auto [gone_fd, going] = world.pair();
+    service->dial_on(std::move(gone_fd), {.host = "h"})->terminate();  // its turn has not ended
+    CHECK(other != nullptr);
+    service.reset();
+    CHECK(dialer.closes ==
+          std::vector{Recorder::Closed{CloseCode::abnormal, "", ClosedBy::local, Errc::canceled}});
+    CHECK(dialer.refusals.size() == 2);
+    world.settle();
+    CHECK(world.is_empty());
+    CHECK(world.reactor().endpoints() == 0);
+    for (Client* peer : {open, opening, going})
+      CHECK(world.until([&] { return peer->ended || peer->was_reset; }));
+  });
+}
+
 TEST_CASE("a client reports an answer that does not come") {
   in_every_world(
       [](World& world) {
@@ -1010,8 +1196,15 @@ TEST_CASE("a client that nobody listens to is refused, and impossible requests a
                           std::vector{Dialer::Refused{Errc::connection_refused, UpgradeFailure::none, 0, ""}};
         CHECK((told || service.last_error().code == Errc::connection_refused));
         CHECK(dialer.connected == 0);
-        CHECK(service.dial(nobody, {.host = "with space"}) == nullptr);
-        CHECK(service.last_error().code == Errc::invalid_argument);
+        const HttpField two_lines[] = {{"X-A", "b\r\nEvil: 1"}}, ours[] = {{"Upgrade", "h2c"}};
+        for (const DialOptions& bad : {DialOptions{.host = "with space"},
+                                       {.host = "x", .target = "/a b"},
+                                       {.host = "x", .origin = "http://o\r\nEvil: 1"},
+                                       {.host = "x", .fields = two_lines},
+                                       {.host = "x", .fields = ours}}) {
+          CHECK(service.dial(nobody, bad) == nullptr);
+          CHECK(service.last_error().code == Errc::invalid_argument);
+        }
       },
       real_kinds());
 }
