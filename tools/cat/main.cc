@@ -35,6 +35,7 @@ class Session {
 
   Status run() {
     if (const Status status = dial(); status != Status::closed) return status;
+    std::signal(SIGPIPE, SIG_IGN);  // writing tells
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
@@ -176,9 +177,20 @@ class Session {
   }
 
   void fail_input(const char* why) {
+    close();
+    finish(Status::usage, why);
+  }
+
+  void fail_output() {
+    const bool no_reader = errno == EPIPE;
+    close();
+    if (!no_reader) return finish(Status::usage, "cannot write the output");
+    result_ = Status::no_reader;  // as every program in a pipe, without a word
+  }
+
+  void close() {
     (void)client_.close(ws::CloseCode::normal, {},
                         ws::Deadline::in_ms(milliseconds(options_.timeout_seconds)));
-    finish(Status::usage, why);
   }
 
   // The second signal ends at once.
@@ -196,7 +208,7 @@ class Session {
       auto message = client_.read(ws::Deadline::now());
       if (!message) return read_failed(message.error());
       if (options_.one && messages_ > 0) continue;  // came behind the one
-      if (!print(*message)) return finish(Status::usage, "cannot write the output");
+      if (!print(*message)) return fail_output();
       messages_++;
       if (options_.one) begin_close();
     }

@@ -33,7 +33,7 @@ come until then are still written.
 
 Exit status: 0 closed by either side as usual; 1 no connection; 2 wrong usage, or a line that is not UTF-8 or too long;
 3 the server refused the WebSocket; 4 it closed with another code than 1000 or 1001; 5 the connection was lost; 6 the
-server broke the protocol; 7 with --one: closed before a message came.
+server broke the protocol; 7 with --one: closed before a message came; 8 nobody reads the output any more.
 )";
 
 }  // namespace

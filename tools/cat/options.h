@@ -20,6 +20,7 @@ enum class Status : int {
   lost = 5,          // the connection ended without a close frame, or the server went silent
   violation = 6,     // the server broke the protocol
   no_message = 7,    // --one: it was closed before a message came
+  no_reader = 8,     // nobody reads the output any more
 };
 
 struct Options {
