@@ -100,12 +100,17 @@ class TlsContext {
 };
 
 // Whether records could be left to the kernel (kTLS): OpenSSL and the kernel both have to be built for it. levada does
-// not use it so far; this is for reports.
+// not use it so far, for its records go through memory of its own, on both backends; TlsSession::ktls() tells so.
 struct KtlsStatus {
   bool available = false;
   const char* reason = "";  // why not; static storage
 };
 // Asks the kernel once and remembers.
 const KtlsStatus& ktls_available();
+
+struct KtlsUse {
+  bool sends = false, receives = false;  // whose records the kernel makes, and opens
+  const char* reason = "";               // why not; static storage
+};
 
 }  // namespace levada::net

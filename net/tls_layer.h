@@ -9,6 +9,11 @@
 //   Stream::send_* -> plain (SendQueue) --flush--> records -> the stream's queue -> kernel
 //   kernel -> records -> receive() -> [receive_target()] -> Stream::on_receive
 //
+// Copies, of each byte and beside the cipher's own work: one of ours in each direction, of the record, because OpenSSL
+// keeps its buffers to itself (to the turn's memory when it has made one, into its buffer when one has come); and
+// OpenSSL's own between its buffer and the plaintext. Short pieces that share a record are joined before. Nothing else is
+// copied: plaintext is read from the queue where it lies, and decrypted to where it is shown or assembled.
+//
 // Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
 // encrypting does not make buffered() larger; nothing is queued behind close_notify; records that wait are bounded, also
 // those that OpenSSL answers with.

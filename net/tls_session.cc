@@ -366,6 +366,11 @@ bool TlsSession::resumed() const {
   return SSL_session_reused(ssl_) == 1;
 }
 
+KtlsUse TlsSession::ktls() const {
+  const KtlsStatus& kernel = ktls_available();
+  return {.reason = kernel.available ? "levada encrypts in its own memory" : kernel.reason};
+}
+
 std::string TlsSession::peer_subject() const {
   X509* certificate = SSL_get0_peer_certificate(ssl_);
   if (certificate == nullptr || SSL_get_verify_mode(ssl_) == SSL_VERIFY_NONE) return {};

@@ -126,6 +126,8 @@ class TlsSession {
   std::string_view version() const;      // "TLSv1.3"
   std::string_view cipher() const;       // "TLS_AES_128_GCM_SHA256"
   bool resumed() const;
+  // Whether the kernel encrypts and decrypts (kTLS), and else why not.
+  KtlsUse ktls() const;
   // The subject of the peer's verified certificate (RFC 2253), "CN=alice,O=Example"; empty if it has none. Allocates.
   std::string peer_subject() const;
 

@@ -82,6 +82,15 @@ TEST_CASE("two sessions shake hands and carry messages both ways") {
   }
 }
 
+TEST_CASE("a session tells that the kernel does not encrypt for it, and why") {
+  const Connected connected;
+  const KtlsUse use = connected.pair.client.session->ktls();
+  CHECK_FALSE(use.sends);
+  CHECK_FALSE(use.receives);
+  CHECK_FALSE(std::string_view(use.reason).empty());
+  if (!ktls_available().available) CHECK(std::string_view(use.reason) == ktls_available().reason);
+}
+
 TEST_CASE("a handshake goes well wherever its flights are cut, and byte by byte") {
   for (const TlsVersion version : versions) {
     const Contexts contexts(version);
