@@ -89,19 +89,19 @@ class Endpoint : private Timer {
   bool paused_ : 1 = false;          // reading is stopped by the user, or accepting by a lack of descriptors
   bool starved_ : 1 = false;         // io_uring: waits for a receive buffer
   bool connecting_ : 1 = false;
-  bool blocked_ : 1 = false;       // the kernel took less than was queued
-  bool dirty_ : 1 = false;         // in the reactor's dirty list
-  bool spilled_ : 1 = false;       // what is queued has been refused once
-  bool in_flight_ : 1 = false;     // io_uring: the first segments are in a submission
-  bool finishing_ : 1 = false;     // shut down the sending side when the queue is empty
-  bool finished_ : 1 = false;      // that was done
-  bool ended_ : 1 = false;         // on_end() was called
-  bool direct_ : 1 = false;        // receive into receive_target()
-  bool large_ : 1 = false;         // io_uring: large messages come, received by system calls
-  bool little_ : 1 = false;        // receive_little() was called
-  bool secured_ : 1 = false;       // a stream with a TlsLayer
-  bool held_ : 1 = false;          // a listener that its owner paused
-  bool messages_ : 1 = false;      // a ws::Connection
+  bool blocked_ : 1 = false;    // the kernel took less than was queued
+  bool dirty_ : 1 = false;      // in the reactor's dirty list
+  bool spilled_ : 1 = false;    // what is queued has been refused once
+  bool in_flight_ : 1 = false;  // io_uring: the first segments are in a submission
+  bool finishing_ : 1 = false;  // shut down the sending side when the queue is empty
+  bool finished_ : 1 = false;   // that was done
+  bool ended_ : 1 = false;      // on_end() was called
+  bool direct_ : 1 = false;     // receive into receive_target()
+  bool large_ : 1 = false;      // io_uring: large messages come, received by system calls
+  bool little_ : 1 = false;     // receive_little() was called
+  bool secured_ : 1 = false;    // a stream with a TlsLayer
+  bool held_ : 1 = false;       // a listener that its owner paused
+  bool messages_ : 1 = false;   // a ws::Connection
 };
 
 // Accepts connections on a listening descriptor. When the process or the system is out of descriptors it

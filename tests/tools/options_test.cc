@@ -335,7 +335,8 @@ TEST_CASE("impossible options end with status 2") {
   };
   for (const auto& arguments : wrong) {
     Options options;
-    CHECK_MESSAGE(parse(arguments, options) == 2, std::string(arguments.empty() ? "no URL" : arguments.back()));
+    CHECK_MESSAGE(parse(arguments, options) == 2,
+                  std::string(arguments.empty() ? "no URL" : arguments.back()));
   }
 }
 
