@@ -3,8 +3,11 @@
 #include <poll.h>
 #include <unistd.h>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -378,6 +381,31 @@ TEST_CASE("a host that drops what is sent to it is left at the deadline, too") {
       duration_ms([&] { CHECK(client.dial(url, {.dial_timeout_ms = 120}).code == Errc::timed_out); });
   CHECK(took >= 120);
   CHECK(took < 1500);
+}
+
+TEST_CASE("a name that takes too long to look up is left at the deadline, too") {
+  static std::mutex mutex;
+  static std::condition_variable changed;
+  static bool over = false, left = false;
+  BlockingClient client;
+  const std::uint64_t began = monotonic_ns();
+  const Error error =
+      client.dial("ws://slow.test",
+                  {.dial_timeout_ms = 50,
+                   .lookup = [](const std::string&, std::uint16_t) -> Result<std::vector<net::Address>> {
+                     std::unique_lock lock(mutex);
+                     changed.wait(lock, [] { return over; });
+                     left = true;
+                     changed.notify_all();
+                     return Error{Errc::not_found, "test"};
+                   }});
+  CHECK(error.code == Errc::timed_out);
+  CHECK(monotonic_ns() - began >= 49 * nanoseconds_per_millisecond);
+  CHECK(monotonic_ns() - began < 5 * nanoseconds_per_second);
+  std::unique_lock lock(mutex);
+  over = true;
+  changed.notify_all();
+  CHECK(changed.wait_for(lock, std::chrono::seconds(10), [] { return left; }));
 }
 
 TEST_CASE("a port that refuses is an error at once, and another address of the list is tried") {
