@@ -46,10 +46,14 @@ class ReactorRef {
   // Any thread. As Reactor::post_bounded(); a task that is not taken stays with the caller.
   Posted post(Task& task, std::size_t bytes = 0) const;
 
+  // Any thread. Whether the reactor has ended, or is about to.
+  bool is_gone() const {
+    return record_ == nullptr || record_->life_.load(std::memory_order_relaxed) != life_;
+  }
+
   // The reactor's thread: nullptr when it is gone.
   Reactor* get() const {
-    const bool lives = record_ != nullptr && record_->life_.load(std::memory_order_relaxed) == life_;
-    return lives ? record_->reactor_ : nullptr;
+    return is_gone() ? nullptr : record_->reactor_;
   }
 
  private:

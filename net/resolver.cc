@@ -157,7 +157,7 @@ class Resolver::Worker : public std::enable_shared_from_this<Worker> {
       idle_++;
       changed_.wait(lock, [this] { return stopped_ || !jobs_.empty(); });
       idle_--;
-      if (stopped_) return;
+      if (stopped_ || reactor_.is_gone()) return;
       const Job job = std::move(jobs_.front());
       jobs_.pop_front();
       lock.unlock();

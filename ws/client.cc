@@ -49,6 +49,12 @@ class Dial {
   // Errors: invalid_argument; then `url_error` tells if it was the URL.
   Error prepare(std::string_view url, UrlError& url_error);
   bool is_secure() const { return url_.scheme == UrlScheme::wss; }
+  // Whether the reactor still has what it waits for, after close_all() or at its end.
+  bool is_alive() const {
+    net::Reactor* const reactor = client_.reactor_ref_.get();
+    return reactor != nullptr && (reactor->find(step_) != nullptr || reactor->find(connection_) != nullptr);
+  }
+
   void start() {
     (void)set_url(first_url_);
     fields_ = first_fields_;
@@ -330,6 +336,11 @@ Error Client::set_tls(const net::TlsOptions& options) {
   if (!context) return context.error();
   tls_ = std::move(*context);
   return {};
+}
+
+std::size_t Client::dials() const {
+  const auto alive = [](const auto& dial) { return dial.second->is_alive(); };
+  return static_cast<std::size_t>(std::count_if(dials_.begin(), dials_.end(), alive));
 }
 
 void Client::cancel(std::uint64_t dial) {

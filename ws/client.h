@@ -129,7 +129,7 @@ class Client final : private DialObserver {
   void cancel(std::uint64_t dial);
 
   // Dials that have not come to their end, waiting and open ones that would reconnect included.
-  std::size_t dials() const { return dials_.size(); }
+  std::size_t dials() const;
   Service& service() { return service_; }
 
  private:

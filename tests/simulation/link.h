@@ -140,18 +140,19 @@ class Link {
   net::Peer peer;
 
   // Set by those who do it.
-  bool stream = false;        // its handler takes pieces
-  bool reading = true;        // the peer does
-  bool polite = true;         // the peer answers a close frame, and ends when the engine has ended
-  bool ended = false;         // the peer has shut down
-  bool gone = false;          // the peer has closed, or reset
-  bool sent_close = false;    // the peer has said its last frame
-  bool held = false;          // the handshake waits for a decision
-  bool paused = false;        // reading, by the handler
-  bool fragmenting = false;   // the handler is sending a message in fragments
-  bool wants_drain = false;   // a send was refused, so on_drain has to come
-  bool terminated = false;    // the handler did that
-  bool own_takeover = false;  // the engine compresses with what went before
+  bool stream = false;                // its handler takes pieces
+  bool reading = true;                // the peer does
+  bool polite = true;                 // the peer answers a close frame, and ends when the engine has ended
+  bool ended = false;                 // the peer has shut down
+  bool gone = false;                  // the peer has closed, or reset
+  bool sent_close = false;            // the peer has said its last frame
+  bool held = false;                  // the handshake waits for a decision
+  bool paused = false;                // reading, by the handler
+  bool fragmenting = false;           // the handler is sending a message in fragments
+  bool compresses_fragments = false;  // of that message
+  bool wants_drain = false;           // a send was refused, so on_drain has to come
+  bool terminated = false;            // the handler did that
+  bool own_takeover = false;          // the engine compresses with what went before
   // The memory budget may refuse it, or shed it.
   bool may_be_refused = false, may_be_shed = false;
   unsigned keepalive_pings = 0;  // that came

@@ -65,7 +65,7 @@ void Simulator::shake_hands(Link& link) {
     case 35:
       return give(403, request("GET", "/forbidden", n, http, upgrade_fields));
     case 36:
-      return give(400, request("GET", path, n, "HTTP/1.0", upgrade_fields));
+      return give(200, request("GET", path, n, "HTTP/1.0", upgrade_fields));  // asks for no upgrade
     case 37:
       return give(426, request("GET", path, n, http, version_8));
     case 38:

@@ -222,7 +222,7 @@ void Simulator::check() {
 
 // Everything moves until nothing does; then nothing may be missing.
 void Simulator::rest() {
-  constexpr int patience = 20'000;
+  constexpr int patience = 100'000;
   journal_.note("rest");
   count("rest");
   const net::SimulationOptions before = simulation_.options();
@@ -237,12 +237,8 @@ void Simulator::rest() {
     link->connection()->resume();
     link->notice(*link->connection(), turn_ms());
   }
-  // A message that is being inflated shows nothing before its last slice.
-  const DeflateOptions& deflate = message_service_->options().deflate;
-  const std::size_t slice = std::min<std::size_t>(deflate.slice_bytes, 2048);  // when many share them
-  const auto slices = static_cast<int>(deflate.enabled ? 100'000 / slice : 0);
   int quiet = 0;
-  for (int turns = 0; quiet < 4 + slices && !journal_.broken(); turns++) {
+  for (int turns = 0; quiet < 4 && !journal_.broken(); turns++) {
     if (!journal_.require(turns < patience, "everything comes to rest")) break;
     const std::uint64_t before_turn = journal_.count();
     for (Link* link : live_) {
@@ -253,7 +249,9 @@ void Simulator::rest() {
     }
     turn(0);
     check();
-    quiet = journal_.count() == before_turn ? quiet + 1 : 0;
+    // A message that is being inflated shows nothing before its last slice.
+    const bool inflates = Compression::of(*reactor_).is_waiting();
+    quiet = journal_.count() == before_turn && !inflates ? quiet + 1 : 0;
   }
   for (Link* link : live_) link->check_at_rest(budget_ == nullptr);
   calm_ = false;

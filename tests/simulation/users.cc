@@ -142,10 +142,13 @@ std::size_t Simulator::most_bytes(const Link& link, const Connection& connection
   const bool client = connection.role() == Role::client;
   const std::size_t size = what.payload.size();
   const bool control = is_control(what.opcode);
-  const bool compressed = link.compresses() && !control && !what.prepared &&
-                          (!what.whole || size >= connection.service().options().deflate.min_bytes);
-  const bool may_grow = compressed && (!what.whole || link.own_takeover);
-  return frame_size(may_grow ? Deflater::bound(size) : size, client);
+  const std::size_t plain = frame_size(size, client), longest = frame_size(Deflater::bound(size), client);
+  if (!link.compresses() || control || what.prepared) return plain;
+  // What might never fit goes as it is.
+  const bool fits = longest <= queue_limit(connection);
+  if (!what.whole) return (link.fragmenting ? link.compresses_fragments : fits) ? longest : plain;
+  const bool worth_it = size >= connection.service().options().deflate.min_bytes;
+  return worth_it && link.own_takeover && fits ? longest : plain;
 }
 
 // A failed transport takes nothing, even if messages are still shown, which is so only while some are inflated in slices.
@@ -240,9 +243,12 @@ void Simulator::send_fragment(Link& link, Connection& connection, bool may_go_on
   const std::string_view piece = may_go_on ? random_payload(Content::letters) : "end";
   const bool last = !may_go_on || choices_.one_in(3);
   const Opcode opcode = link.fragmenting ? Opcode::continuation : Opcode::text;
-  const SendStatus status = send(link, connection, {opcode, piece, last, false}, [&] {
-    return connection.send_fragment(Opcode::text, to_bytes(piece), last);
-  });
+  const Sending what{opcode, piece, last, false};
+  const bool compresses =
+      most_bytes(link, connection, what) > frame_size(piece.size(), connection.role() == Role::client);
+  const SendStatus status = send(
+      link, connection, what, [&] { return connection.send_fragment(Opcode::text, to_bytes(piece), last); });
+  if (status == SendStatus::queued) link.compresses_fragments = compresses;
   if (status == SendStatus::queued) link.fragmenting = !last;
 }
 

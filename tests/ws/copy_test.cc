@@ -88,6 +88,13 @@ TEST_CASE("copies are counted") {
   CHECK(to.substr(1) == from.substr(0, 999));
 }
 
+// Where messages that were received one after the other lie so.
+std::vector<Kind> incremental_kinds() {
+  std::vector<Kind> kinds = real_kinds();
+  std::erase_if(kinds, [](const Kind& kind) { return !kind.incremental; });
+  return kinds;
+}
+
 TEST_CASE("a message that was received whole is echoed without a copy") {
   for (const std::size_t size : {1000u, 4096u, 12'000u}) {
     for (const Opcode opcode : {Opcode::text, Opcode::binary}) {
@@ -106,7 +113,7 @@ TEST_CASE("a message that was received whole is echoed without a copy") {
             CHECK(setup.handler.seen[1].data() - setup.handler.seen[0].data() ==
                   static_cast<std::ptrdiff_t>(wire.size()));
           },
-          real_kinds());
+          incremental_kinds());
     }
   }
 }
