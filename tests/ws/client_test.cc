@@ -74,10 +74,10 @@ struct Told {
   std::function<void()> in_call;  // in every other call
 };
 
-// A lookup that never comes back while the test runs.
+// A lookup that never comes back. What it waits for is not destroyed either: that would wait for it.
 Result<std::vector<net::Address>> hang(const std::string&, std::uint16_t) {
   static std::mutex mutex;
-  static std::condition_variable never;
+  static auto& never = *new std::condition_variable;
   std::unique_lock lock(mutex);
   never.wait(lock, [] { return false; });
   return Error{Errc::other, "test"};
