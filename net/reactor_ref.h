@@ -52,9 +52,7 @@ class ReactorRef {
   }
 
   // The reactor's thread: nullptr when it is gone.
-  Reactor* get() const {
-    return is_gone() ? nullptr : record_->reactor_;
-  }
+  Reactor* get() const { return is_gone() ? nullptr : record_->reactor_; }
 
  private:
   ReactorRecord* record_ = nullptr;

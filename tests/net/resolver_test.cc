@@ -223,7 +223,7 @@ TEST_CASE("a canceled query is never answered, whenever it is canceled") {
     resolver.resolve("last.test", 80, 0, take, &last);
     REQUIRE(turn_until(reactor, [&] { return last.calls == 1; }));
     CHECK(running.calls + queued.calls + known.calls == 0);
-    resolver.cancel(running_id);      // its slot may have another tenant by now
+    resolver.cancel(running_id);  // its slot may have another tenant by now
     CHECK(reactor.endpoints() == 0);
   });
 }
