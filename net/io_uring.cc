@@ -407,8 +407,9 @@ void IoUringBackend::poll(int timeout_ms) {
   enter(at_once ? 0 : timeout_ms);
   reactor_.begin_turn();
   settle();
-  for (std::size_t i = 0; i < completions_.size(); i++) {  // handling may settle again, and so add more
-    const Completion completion = completions_[i];
+  std::size_t next = 0;
+  while (next < completions_.size()) {  // handling may settle again, and so add more
+    const Completion completion = completions_[next++];
     handle(completion);
   }
   completions_.clear();

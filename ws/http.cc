@@ -84,10 +84,6 @@ const char* skip_class(const char* at, const char* end, CharClass char_class) {
   return at;
 }
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
 bool is_hex(char c) {
   const char lower = static_cast<char>(c | 0x20);
   return is_digit(c) || (lower >= 'a' && lower <= 'f');

@@ -60,6 +60,10 @@ inline constexpr std::size_t field_id_count = 12;
 // The id of a field name, whatever its case. `name` must be a token.
 FieldId identify(std::string_view name);
 
+// DIGIT (RFC 5234).
+constexpr bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 // token (RFC 9110 section 5.6.2): methods, field names, subprotocols. token_size() is of the one at the front; 0: none.
 std::size_t token_size(std::string_view text);
 bool is_token(std::string_view text);

@@ -10,9 +10,6 @@ namespace {
 constexpr std::uint16_t default_ws_port = 80;
 constexpr std::uint16_t default_wss_port = 443;
 
-constexpr bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
 constexpr bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }

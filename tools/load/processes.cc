@@ -98,7 +98,7 @@ class Crew {
   void interrupt();
   void take_reports();
   void take(Child& child);
-  void take_line(Child& child, std::string line);
+  void take_line(Child& child, const std::string& text);
   void connecting() const;
   void show();
   bool collect(Result& result);
@@ -213,16 +213,16 @@ void Crew::take(Child& child) {
   if (why_.empty() && child.capsule.empty()) why_ = "a process ended without a result";
 }
 
-void Crew::take_line(Child& child, std::string line) {
-  const char kind = line.front();
-  line.erase(0, 1);
+void Crew::take_line(Child& child, const std::string& text) {
+  const char kind = text.front();
+  const std::string line = text.substr(1);
   if (kind == 'k' || kind == 'r') child.open = static_cast<std::uint32_t>(std::stoul(line));
   if (kind == 'r') child.ready = true;
   if (kind == 'm') child.begun = true;
   if (kind == 's') child.latest = read_second(line);
   if (kind == 'e') child.ended = true;
-  if (kind == 'c') child.capsule = std::move(line);
-  if (kind == '!') why_ = std::move(line);
+  if (kind == 'c') child.capsule = line;
+  if (kind == '!') why_ = line;
 }
 
 void Crew::connecting() const {
