@@ -45,9 +45,6 @@ Error TlsSession::transport_ended() const {
 Error TlsSession::write(Bytes) {
   return absent;
 }
-Error TlsSession::write(std::span<const iovec>, TurnMemory&) {
-  return absent;
-}
 void TlsSession::close() {}
 Error TlsSession::update_keys(bool) {
   return absent;
@@ -67,6 +64,9 @@ std::string_view TlsSession::cipher() const {
 }
 bool TlsSession::resumed() const {
   return false;
+}
+KtlsUse TlsSession::ktls() const {
+  return {.reason = ktls_available().reason};
 }
 std::string TlsSession::peer_subject() const {
   return {};

@@ -11,7 +11,8 @@ TEST_CASE("shares of the population are what was asked for, and evenly spread") 
   constexpr std::pair<double, double> shares[] = {{0, 0},       {0.5, 0.3},   {0.3, 0.5},
                                                   {0, 0.5},     {0.25, 0.25}, {0.29, 0.07},
                                                   {0.01, 0.98}, {1.0 / 3, 0}, {0.1, 0}};
-  for (const auto& [slow, churners] : shares) {
+  for (const auto& each : shares) {
+    const double slow = each.first, churners = each.second;
     CAPTURE(slow);
     CAPTURE(churners);
     std::map<Character, double> found;

@@ -231,7 +231,7 @@ TEST_CASE(
 
 TEST_CASE("a message of 64 KiB is not large, and one of a byte more is") {
   constexpr std::size_t large = 64 * 1024;
-  for (const std::size_t more : {0, 1}) {
+  for (const std::size_t more : {0u, 1u}) {
     with_budget(large / 2, BudgetPolicy::refuse_large, [&](World& world, MemoryBudget& budget) {
       Recorder& handler = world.make_handler<Recorder>();
       Service& service = world.service(handler);

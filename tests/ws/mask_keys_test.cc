@@ -26,7 +26,8 @@ TEST_CASE("a thousand masked frames need one call for random bytes") {
   in_every_world([](World& world) {
     auto& handler = world.make_handler<Recorder>();
     Service& service = world.service(handler, {}, Role::client);
-    auto [fd, server] = world.pair();
+    auto [fd, peer] = world.pair();
+    Client* const server = peer;
     server->masks = false;
     REQUIRE(service.dial_on(std::move(fd), {.host = "h"}) != nullptr);
     REQUIRE(world.until([&] { return server->in.ends_with("\r\n\r\n"); }));

@@ -198,9 +198,10 @@ TEST_CASE("references are resolved as RFC 3986 section 5.4 has it") {
       {"./../g", "/b/g"},   {"./g/.", "/b/c/g/"},     {"g/./h", "/b/c/g/h"},
       {"g/../h", "/b/c/h"}, {"g;x=1/../y", "/b/c/y"}, {"g?y/../x", "/b/c/g?y/../x"},
   };
-  for (const auto& [reference, path] : cases) {
+  for (const auto& each : cases) {
+    const std::string reference = each.first, path = each.second;
     CAPTURE(reference);
-    CHECK(resolve_reference(base, reference) == std::string("wss://a:1") + path);
+    CHECK(resolve_reference(base, reference) == "wss://a:1" + path);
   }
   CHECK(resolve_reference(base, "//g/h") == "wss://g/h");
   REQUIRE(parse_url("ws://a", base) == UrlError::none);
