@@ -1130,8 +1130,8 @@ TEST_CASE("a service can go before its reactor, and ends its connections") {
   in_every_world([](World& world) {
     Dialer& dialer = world.make_handler<Dialer>();
     auto service = std::make_unique<Service>(world.reactor(), Role::client, dialer);
-    auto [fd, peer] = world.pair();
-    Client* const open = peer;
+    auto [fd, first] = world.pair();
+    Client* const open = first;
     open->masks = false;
     REQUIRE(service->dial_on(std::move(fd), {.host = "h"}) != nullptr);
     REQUIRE(world.until([&] { return open->in.ends_with("\r\n\r\n"); }));
