@@ -19,9 +19,10 @@ struct Outcome {
 };
 
 // `progress` is called with the number of each step before it is made; from `faulty_from` on a rule gets broken.
+inline constexpr std::uint64_t never_faulty = ~std::uint64_t{0};
 template <class Progress>
 Outcome simulate(std::uint64_t seed, std::uint64_t steps, Progress&& progress,
-                 std::uint64_t faulty_from = ~std::uint64_t{0}) {
+                 std::uint64_t faulty_from = never_faulty) {
   Outcome outcome;
   outcome.seed = seed;
   auto simulator = std::make_unique<Simulator>(Choices(seed));
@@ -37,7 +38,7 @@ Outcome simulate(std::uint64_t seed, std::uint64_t steps, Progress&& progress,
   if (!outcome.problem.empty()) outcome.last_events = simulator->journal().text();
   outcome.counts = simulator->counts();
   // What a broken engine leaves may not be fit to be destroyed, and the report is worth more.
-  if (!outcome.problem.empty()) (void)simulator.release();
+  if (!outcome.problem.empty() && faulty_from == never_faulty) (void)simulator.release();
   return outcome;
 }
 
