@@ -66,10 +66,7 @@ struct Relay {
     conn.set_user_data(nullptr);
     if (ws::Connection* rest = other(conn, *pair)) {
       rest->set_user_data(nullptr);
-      if (rest->is_open())
-        rest->close(code);
-      else
-        rest->terminate();
+      rest->close(code);  // of a back that is still being dialled: gives up; of one that is closing already: nothing
     }
     delete pair;
   }
