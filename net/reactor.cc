@@ -1,7 +1,5 @@
 #include <levada/net/reactor.h>
 
-#include <pthread.h>
-#include <sched.h>
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
@@ -10,6 +8,7 @@
 #include <levada/core/clock.h>
 #include <levada/net/epoll.h>
 #include <levada/net/io_uring.h>
+#include <levada/net/thread.h>
 
 namespace levada::net {
 namespace {
@@ -181,6 +180,7 @@ void Stream::receive_little() {
 Result<std::unique_ptr<Reactor>> Reactor::create(const ReactorOptions& options) {
   BackendKind wanted = options.backend;
   if (const Error error = ask_environment(wanted)) return error;
+  if (options.cpu >= 0 && !may_use_cpu(options.cpu)) return Error{Errc::invalid_argument, "cpu"};
   std::string reason;
   if (wanted != BackendKind::epoll) {
     const IoUringAbilities abilities = io_uring_abilities();
@@ -246,12 +246,7 @@ void Reactor::close_all() {
 
 void Reactor::run() {
   bind_to_current_thread();
-  if (options_.cpu >= 0) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(static_cast<std::size_t>(options_.cpu), &set);
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-  }
+  const CpuBinding binding(options_.cpu);
   while (!stopping_.load(std::memory_order_acquire)) run_once(-1);
   backend_->leave();
   stopping_.store(false, std::memory_order_release);

@@ -39,7 +39,7 @@ struct ReactorOptions {
   // `automatic` takes io_uring when the kernel can do what is needed, else epoll; the environment variable
   // LEVADA_BACKEND (auto, epoll, io_uring) overrides it.
   BackendKind backend = BackendKind::automatic;
-  // CPU that run() binds its thread to; -1 for none.
+  // CPU that run() binds its thread to until it returns; -1 for none.
   int cpu = -1;
   // Freed blocks that are kept for reuse, in bytes.
   std::size_t retain_bytes = std::size_t{64} << 20;
@@ -60,8 +60,8 @@ struct ReactorOptions {
 class Reactor {
  public:
   // Makes a reactor with the backend that the options ask for. Errors: Errc::not_supported when io_uring was
-  // asked for by name and the kernel cannot; invalid_argument when LEVADA_BACKEND names none; descriptor_limit,
-  // no_memory.
+  // asked for by name and the kernel cannot; invalid_argument when LEVADA_BACKEND names none, or the
+  // calling thread may not use the CPU that the options name; descriptor_limit, no_memory.
   static Result<std::unique_ptr<Reactor>> create(const ReactorOptions& options = {});
 
   // With a backend made by the caller (the simulated one).

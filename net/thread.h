@@ -1,9 +1,11 @@
-// Starting a thread, with an error that is a value.
+// Threads: starting one, with an error that is a value, and the CPUs that it may run on.
 #pragma once
 
+#include <sched.h>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <levada/core/error.h>
 
@@ -19,5 +21,22 @@ Error start_thread(std::thread& thread, Run&& run) {
   }
   return {};
 }
+
+// The numbers of the CPUs that the calling thread may use, ascending; at least one. Threads that it starts may use the
+// same.
+std::vector<int> allowed_cpus();
+bool may_use_cpu(int cpu);
+
+// Binds the calling thread to one CPU for as long as this lives, if it may use that; less than 0: to none.
+class CpuBinding {
+ public:
+  explicit CpuBinding(int cpu);
+  CpuBinding(const CpuBinding&) = delete;
+  ~CpuBinding();
+
+ private:
+  cpu_set_t before_;
+  bool bound_ = false;
+};
 
 }  // namespace levada::net

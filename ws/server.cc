@@ -20,11 +20,6 @@ Result<net::Address> address_of(const ServerOptions& options, std::uint16_t port
   return net::Address::ip(options.host, port);
 }
 
-// That this process may use, as far as is known.
-int cpus() {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 Result<Fd> duplicate(const Fd& fd) {
   Fd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   if (!copy) return Error::from_os("dup", errno);
@@ -68,7 +63,7 @@ Error Server::listen() {
   const std::lock_guard lock(ending_);  // a stop() of another thread finds all loops, or none
   assert(loops_.empty());
   if (options_.threads < 0) return {Errc::invalid_argument, "threads"};
-  if (options_.threads == 0) options_.threads = cpus();
+  if (options_.threads == 0) options_.threads = static_cast<int>(net::allowed_cpus().size());
   result_ = {};
   route_names_ = {""};
   for (const Route& route : routes_) {
@@ -152,7 +147,10 @@ void Server::Loop::begin_stop(std::uint32_t deadline_ms) {
 
 Error Server::add_loop(int index) {
   net::ReactorOptions options = options_.reactor;
-  if (options_.pin) options.cpu = index % cpus();
+  if (options_.pin) {
+    const std::vector<int> cpus = net::allowed_cpus();
+    options.cpu = cpus[static_cast<std::size_t>(index) % cpus.size()];
+  }
   auto reactor = net::Reactor::create(options);
   if (!reactor) return reactor.error();
   auto loop = std::make_unique<Loop>();

@@ -14,6 +14,7 @@
 #include <doctest/doctest.h>
 
 #include <levada/net/epoll.h>
+#include <levada/net/thread.h>
 #include <levada/tests/net/support.h>
 
 using namespace levada;
@@ -1300,6 +1301,53 @@ TEST_CASE("tasks that did not run are dropped on demand, and those that are post
     reactor.run_once(0);
     CHECK_FALSE(ran);
   });
+}
+
+TEST_CASE("a reactor's thread is bound while it runs, and only to a CPU that it may use") {
+  const std::vector<int> before = allowed_cpus();
+  for (const int cpu : before) {
+    auto reactor = Reactor::create({.cpu = cpu});
+    REQUIRE(reactor);
+    std::vector<int> inside;
+    (*reactor)->post([&] {
+      inside = allowed_cpus();
+      (*reactor)->stop();
+    });
+    (*reactor)->run();
+    CHECK(inside == std::vector{cpu});
+    CHECK(allowed_cpus() == before);
+  }
+  for (const int cpu : {CPU_SETSIZE - 1, CPU_SETSIZE, 1 << 30})
+    CHECK(Reactor::create({.cpu = cpu}).error().code == Errc::invalid_argument);
+}
+
+TEST_CASE("the environment chooses the backend that the options leave open") {
+  const char* const given = std::getenv("LEVADA_BACKEND");
+  const std::string before = given == nullptr ? "" : given;
+  const auto made = [](const char* value, BackendKind asked) {
+    setenv("LEVADA_BACKEND", value, 1);
+    return Reactor::create({.backend = asked});
+  };
+  CHECK((*made("epoll", BackendKind::automatic))->backend().kind() == BackendKind::epoll);
+  CHECK((*made("epoll", BackendKind::automatic))->fallback_reason().empty());
+  CHECK((*made("nonsense", BackendKind::epoll))->backend().kind() == BackendKind::epoll);
+  CHECK(made("nonsense", BackendKind::automatic).error().code == Errc::invalid_argument);
+  CHECK(made("", BackendKind::automatic).error().code == Errc::invalid_argument);
+  const auto uring = made("io_uring", BackendKind::automatic);
+  const auto best = made("auto", BackendKind::automatic);
+  if (io_uring_abilities().sufficient()) {
+    CHECK((*uring)->backend().kind() == BackendKind::io_uring);
+    CHECK((*best)->backend().kind() == BackendKind::io_uring);
+    CHECK((*made("io_uring", BackendKind::epoll))->backend().kind() == BackendKind::epoll);
+  } else {
+    CHECK(uring.error().code == io_uring_abilities().error.code);
+    CHECK_FALSE((*best)->fallback_reason().empty());
+  }
+  if (given == nullptr) {
+    unsetenv("LEVADA_BACKEND");
+  } else {
+    setenv("LEVADA_BACKEND", before.c_str(), 1);
+  }
 }
 
 TEST_CASE("the backend that was asked for is the one that runs") {

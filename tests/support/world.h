@@ -50,10 +50,16 @@ inline std::vector<Kind> real_kinds() {
   return kinds;
 }
 
-// The real ones, a perfect simulation, and some in which everything that may go otherwise does.
-inline std::vector<Kind> all_kinds() {
+// The real ones and a perfect simulation.
+inline std::vector<Kind> faultless_kinds() {
   std::vector<Kind> kinds = real_kinds();
   kinds.push_back({"simulated", net::BackendKind::simulated});
+  return kinds;
+}
+
+// These, and some in which everything that may go otherwise does.
+inline std::vector<Kind> all_kinds() {
+  std::vector<Kind> kinds = faultless_kinds();
   for (std::uint64_t seed = 1; seed <= 4; seed++) {
     kinds.push_back({"simulated with faults, seed " + std::to_string(seed),
                      net::BackendKind::simulated,

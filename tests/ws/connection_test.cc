@@ -87,32 +87,52 @@ TEST_CASE("messages of every length are echoed") {
   });
 }
 
-TEST_CASE("16 MiB in one frame are echoed, and in fragments of 64 KiB") {
+TEST_CASE("messages up to 16 MiB are echoed, whole and in fragments of 64 B to 1 MiB") {
   in_every_world(
       [](World& world) {
-        world.serve<Echo>().recording = false;
+        world.serve<Echo>({.max_fragments = 1u << 19}).recording = false;
         Client& client = world.open();
-        const std::string payload = random_bytes(std::size_t{16} << 20);
-        client.send(Opcode::binary, payload);
-        CHECK(client.frame().payload == payload);
-        for (std::size_t at = 0; at < payload.size(); at += 65536) {
-          client.send(at == 0 ? Opcode::binary : Opcode::continuation, payload.substr(at, 65536),
-                      {.fin = at + 65536 == payload.size()});
-        }
-        CHECK(client.frame().payload == payload);
+        const std::string bytes = random_bytes(std::size_t{16} << 20);
+        const auto echoes = [&](std::size_t size, std::size_t fragment) {
+          CAPTURE(size);
+          CAPTURE(fragment);
+          const std::string payload = bytes.substr(bytes.size() - size);
+          for (std::size_t at = 0; at < size; at += fragment) {
+            client.send(at == 0 ? Opcode::binary : Opcode::continuation, payload.substr(at, fragment),
+                        {.fin = at + fragment >= size});
+          }
+          CHECK(client.frame().payload == payload);
+        };
+        for (const std::size_t size : {65'536u, 1u << 20, 16u << 20}) echoes(size, size);
+        for (const std::size_t fragment : {65'536u, 1u << 20}) echoes(16u << 20, fragment);
+        for (const std::size_t fragment : {64u, 1000u, 4096u}) echoes(1u << 20, fragment);
         client.send(Opcode::close, "");
         CHECK(client.is_closed_with(""));
         client.close();
         CHECK(world.is_empty());
       },
-      real_kinds());
+      faultless_kinds());
+}
+
+TEST_CASE("a large message that comes in tiny pieces is one message") {
+  in_every_world([](World& world) {
+    world.serve<Echo>().recording = false;
+    Client& client = world.open();
+    const std::string payload = random_bytes(65'536);
+    const std::string wire = client_frame(Opcode::binary, payload);
+    for (std::size_t at = 0; at < wire.size(); at += 61) {
+      client.write(std::string_view(wire).substr(at, 61));
+      world.turn(0);
+    }
+    CHECK(client.frame() == message(binary, payload));
+  });
 }
 
 TEST_CASE("thousands of round trips, and thousands of messages in a row, keep their order") {
   in_every_world([](World& world) {
     world.serve<Echo>().recording = false;
     Client& client = world.open();
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 2000; i++) {
       client.send(Opcode::text, std::to_string(i));
       REQUIRE(client.frame() == message(text, std::to_string(i)));
     }
@@ -340,6 +360,23 @@ TEST_CASE("a close of our own waits for the peer's, then ends") {
   });
 }
 
+TEST_CASE("a connection that is paused still reads the answer to its close") {
+  in_every_world([](World& world) {
+    Recorder& handler = world.serve<Recorder>({.close_timeout_ms = 60'000});
+    handler.opening = [](Connection& connection) { connection.pause(); };
+    Client& client = world.open();
+    client.send(Opcode::text, "not read");
+    world.settle();
+    handler.last.close(CloseCode::going_away);
+    CHECK(client.frame() == message(8, close_payload(1001)));
+    client.send(Opcode::close, close_payload(1001));
+    CHECK(client.reaches_end());
+    client.close();
+    CHECK(world.is_empty());
+    CHECK(handler.closes == std::vector{Closed{CloseCode::going_away, "", ClosedBy::local, Errc::none}});
+  });
+}
+
 TEST_CASE("a peer that does not answer a close is dropped after the timeout") {
   in_every_world([](World& world) {
     Echo& handler = world.serve<Echo>({.close_timeout_ms = 30});
@@ -550,6 +587,20 @@ TEST_CASE("a broken rule is answered with its code, after what came before it, a
       client.close();
       CHECK(world.is_empty());
     }
+  });
+}
+
+TEST_CASE("what a connection has left unfinished when it fails is not another one's") {
+  in_every_world([](World& world) {
+    world.serve<Echo>();
+    Client& good = world.open();
+    Client& bad = world.open();
+    bad.write(client_frame(Opcode::text, "Hel", {.fin = false}) + raw_frame(3, "", true));
+    CHECK(bad.is_closed_with(close_payload(1002)));
+    good.send(Opcode::text, "hello");
+    CHECK(good.frame() == message(text, "hello"));
+    good.send(Opcode::continuation, "lo");
+    CHECK(good.is_closed_with(close_payload(1002)));
   });
 }
 

@@ -848,3 +848,27 @@ TEST_CASE("a peer that takes its time for ever is cut after the write timeout") 
       },
       {{"simulated", net::BackendKind::simulated}});
 }
+
+TEST_CASE("a peer that takes the close frame late has the whole close timeout from then on") {
+  in_every_world(
+      [](World& world) {
+        auto line = open_line(world, only([](ServiceOptions& options) { options.close_timeout_ms = 100; }));
+        line.client.reading = false;
+        const std::string payload = random_bytes(std::size_t{4} << 20);
+        in_turn(world, [&] {
+          line.connection.send(Opcode::binary, to_bytes(payload));
+          line.connection.close();
+        });
+        Watch watch(world);
+        watch.reach(60);
+        CHECK(line.connection.buffered() > 0);
+        line.client.reading = true;
+        line.client.frames_until(Opcode::close);
+        watch.restart();
+        REQUIRE(world.until([&] { return line.handler.closes.size() == 1; }));
+        CHECK(line.handler.closes[0].error == Errc::timed_out);
+        CHECK(watch.ms() >= 90);  // the last bytes may have been taken some turns before they were looked at
+        CHECK(watch.ms() <= 100);
+      },
+      simulated_kinds());
+}

@@ -23,6 +23,7 @@
 
 #include <levada/core/clock.h>
 #include <levada/net/io_uring.h>
+#include <levada/net/thread.h>
 #include <levada/tests/support/blocking_client.h>
 #include <levada/tests/support/thread_limit.h>
 
@@ -149,6 +150,38 @@ TEST_CASE("several reactors share a port, each with a handler and a thread of it
     server.wait();
     CHECK(counts.closed == 60);
     for (auto& client : clients) CHECK(client->reaches_end());
+  });
+}
+
+TEST_CASE("the threads of a pinned server have a CPU each, of those that are allowed, and only while they serve") {
+  const std::vector<int> allowed = net::allowed_cpus();
+  on_each_backend([&](ServerOptions options) {
+    options.threads = 2;
+    options.pin = true;
+    std::mutex mutex;
+    std::set<std::vector<int>> seen;
+    struct Looking {
+      std::mutex& mutex;
+      std::set<std::vector<int>>& seen;
+      void on_open(Connection&) {
+        const std::lock_guard lock(mutex);
+        seen.insert(net::allowed_cpus());
+      }
+    };
+    Server server(options);
+    server.route("", [&](int) { return Looking{mutex, seen}; });
+    REQUIRE(!server.start());
+    std::vector<std::unique_ptr<BlockingClient>> clients;
+    for (int i = 0; i < 60; i++) {
+      clients.push_back(std::make_unique<BlockingClient>(address_of(server)));
+      clients.back()->upgrade();
+    }
+    server.stop();
+    server.wait();
+    std::set<std::vector<int>> expected;
+    for (std::size_t i = 0; i < 2; i++) expected.insert({allowed[i % allowed.size()]});
+    CHECK(seen == expected);
+    CHECK(net::allowed_cpus() == allowed);
   });
 }
 

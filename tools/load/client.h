@@ -30,8 +30,8 @@ inline Character character_of(std::uint32_t number, double slow_share, double ch
 }
 
 struct Client {
-  Client(const Payloads& payloads, std::uint32_t number, unsigned depth, Character is)
-      : ledger(payloads, number, depth), character(is) {}
+  Client(const Payloads& payloads, std::uint32_t number, std::uint32_t to, unsigned depth, Character is)
+      : ledger(payloads, number, depth), target(to), character(is) {}
 
   std::uint32_t number() const { return ledger.connection(); }
 
@@ -45,6 +45,7 @@ struct Client {
   std::uint64_t secured_ns = 0;
   std::uint64_t begun = 0;     // messages sent on the present connection
   std::uint64_t answered = 0;  // of these
+  std::uint32_t target;        // its number
   std::uint32_t address = 0;   // of its target, by which it is connected
   Character character;
   bool known = false;     // was open before

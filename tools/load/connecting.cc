@@ -70,7 +70,7 @@ void Worker::dial(Client& client) {
   for (const auto& [name, value] : options_.fields) fields.push_back({name, value});
   std::optional<net::Address> source;
   if (!options_.sources.empty()) source = options_.sources.address(client.number());
-  const Target& target = options_.targets[target_of(client)];
+  const Target& target = options_.targets[client.target];
   ws::DialOptions dial;
   dial.host = options_.host.empty() ? target.host_field : options_.host;
   dial.target = target.request_target;
@@ -86,7 +86,7 @@ void Worker::dial(Client& client) {
   dialed_++;
   if (counts_handshakes() && !std::exchange(client.tries_on, false)) left_--;
   client.dialed_ns = reactor_->now_ns();
-  if (service_->dial(addresses_[target_of(client)][client.address], dial) != nullptr) {
+  if (service_->dial(addresses_[client.target][client.address], dial) != nullptr) {
     in_handshake_++;
     return;
   }
@@ -101,7 +101,7 @@ void Worker::dial(Client& client) {
 
 // A name may have several addresses, of which the server listens on some.
 bool Worker::try_next_address(Client& client) {
-  if (client.address + 1 >= addresses_[target_of(client)].size()) {
+  if (client.address + 1 >= addresses_[client.target].size()) {
     client.address = 0;
     return false;
   }
@@ -162,7 +162,7 @@ void Worker::on_open(ws::Connection& connection) {
   result.handshakes += recorder_.measuring();
   if (phase_ == Phase::connecting || recorder_.counts(client.dialed_ns)) {
     result.connect.record(client.connected_ns - client.dialed_ns);
-    if (options_.targets[target_of(client)].secure)
+    if (options_.targets[client.target].secure)
       result.tls.record(client.secured_ns - client.connected_ns);
     result.upgrade.record(now - client.secured_ns);
     result.handshake.record(now - client.dialed_ns);

@@ -89,8 +89,8 @@ void Worker::send_due(Client& client, std::uint64_t now) {
   for (; due > 0 && left_ > 0; due--) send_one(client, now, now);
 }
 
-bool Worker::has_room(const Client& client) {
-  if (in_flight_ < most_in_flight(options_.bytes)) return true;
+// So much is unanswered that the next message is not sent. False.
+bool Worker::overrun(const Client& client) {
   Result& result = recorder_.result();
   result.count("overrun", 1,
                result.examples.contains("overrun")
@@ -108,8 +108,25 @@ void Worker::send_one(Client& client, std::uint64_t planned_ns, std::uint64_t no
   const std::uint64_t sequence = client.ledger.send(planned_ns);
   client.begun++;
   in_flight_++;
-  queued_.push_back({&client, sequence});
+  note_queued(client, sequence);
   transmit(client, sequence);
+}
+
+void Worker::note_queued(Client& client, std::uint64_t sequence) {
+  if (!queued_.empty() && queued_.back().client == &client && queued_.back().end == sequence) {
+    queued_.back().end++;
+  } else {
+    queued_.push_back({&client, sequence, sequence + 1});
+  }
+}
+
+// A short message is put together first: masking both at once costs less than the copy.
+void Worker::send_parts(ws::Connection& connection, const std::array<Bytes, 2>& parts) const {
+  std::array<std::uint8_t, 128> whole;
+  const std::size_t size = parts[0].size() + parts[1].size();
+  if (size > whole.size()) return connection.send(opcode_, parts), void();
+  std::ranges::copy(parts[1], std::ranges::copy(parts[0], whole.begin()).out);
+  connection.send(opcode_, Bytes(whole).first(size));
 }
 
 void Worker::transmit(Client& client, std::uint64_t sequence) {
@@ -118,10 +135,7 @@ void Worker::transmit(Client& client, std::uint64_t sequence) {
   const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size(size)),
                                       payloads_.body(client.number(), sequence, size)};
   const bool pings = sends_pings();
-  if (!pings && !shaper_) {
-    client.connection->send(opcode_, parts);
-    return;
-  }
+  if (!pings && !shaper_) return send_parts(*client.connection, parts);
   scratch_.assign(parts[0].begin(), parts[0].end());
   scratch_.insert(scratch_.end(), parts[1].begin(), parts[1].end());
   if (pings) {
@@ -135,7 +149,7 @@ void Worker::transmit(Client& client, std::uint64_t sequence) {
 void Worker::publish(std::uint64_t planned_ns) {
   const std::uint64_t number = broadcasts_->publish(planned_ns, recorder_.counts(planned_ns));
   in_flight_ = broadcasts_->open();
-  queued_.push_back({&clients_.front(), number});
+  note_queued(clients_.front(), number);
   transmit(clients_.front(), number);
 }
 

@@ -1,11 +1,11 @@
 #include <levada/tools/load/worker.h>
 
-#include <pthread.h>
-#include <sched.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <algorithm>
 #include <utility>
+
+#include <levada/net/thread.h>
 
 namespace levada::load {
 namespace {
@@ -43,7 +43,8 @@ void Worker::make_clients() {
     const Character character = options_.mode == Mode::churn
                                     ? Character::churner
                                     : character_of(number, options_.slow_share, options_.churn_share);
-    clients_.emplace_back(payloads_, number, options_.open_loop() ? 1 : options_.depth, character);
+    const auto target = static_cast<std::uint32_t>(number % options_.targets.size());
+    clients_.emplace_back(payloads_, number, target, options_.open_loop() ? 1 : options_.depth, character);
   }
   // Churners alone begin when the load does.
   if (options_.mode == Mode::churn) return;
@@ -88,7 +89,7 @@ Error Worker::start() {
 }
 
 void Worker::loop() {
-  if (options_.pin) pin();
+  const net::CpuBinding binding(options_.pin ? cpu() : -1);
   reactor_->stop();
   reactor_->run();  // makes it this thread's, and returns at once
   while (phase_ != Phase::done) {
@@ -100,19 +101,10 @@ void Worker::loop() {
   reactor_->run();  // hands over what the last turn has only prepared
 }
 
-// To the CPU of its number among those that the process may use.
-void Worker::pin() const {
-  cpu_set_t allowed, one;
-  CPU_ZERO(&allowed);
-  CPU_ZERO(&one);
-  sched_getaffinity(0, sizeof allowed, &allowed);
-  int wanted = share_.index % std::max(1, CPU_COUNT(&allowed));
-  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (!CPU_ISSET(cpu, &allowed) || wanted-- > 0) continue;
-    CPU_SET(cpu, &one);
-    break;
-  }
-  pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+// The one of its number among those that the process may use.
+int Worker::cpu() const {
+  const std::vector<int> cpus = net::allowed_cpus();
+  return cpus[static_cast<std::size_t>(share_.index) % cpus.size()];
 }
 
 // All that this turn has queued is with the kernel now, or waits there for a peer that does not read.
@@ -120,13 +112,16 @@ void Worker::flushed() {
   if (queued_.empty()) return;
   const std::uint64_t now = reactor_->now_ns();
   std::uint64_t planned_ns = 0, times = 0;  // of a closed loop, many are planned at once
-  for (const Queued& queued : queued_) {
-    const std::uint64_t planned = broadcasts_ ? broadcasts_->written(queued.sequence, now)
-                                              : queued.client->ledger.written(queued.sequence, now);
-    if (planned == 0 || !measured(*queued.client) || phase_ == Phase::checking) continue;
-    if (planned != planned_ns && times > 0) recorder_.write(planned_ns, now, std::exchange(times, 0));
-    planned_ns = planned;
-    times++;
+  for (const auto& [client, first, end] : queued_) {
+    const bool counts = measured(*client) && phase_ != Phase::checking;
+    for (std::uint64_t i = first; i < end; i++) {
+      const std::uint64_t planned =
+          broadcasts_ ? broadcasts_->written(i, now) : client->ledger.written(i, now);
+      if (planned == 0 || !counts) continue;
+      if (planned != planned_ns && times > 0) recorder_.write(planned_ns, now, std::exchange(times, 0));
+      planned_ns = planned;
+      times++;
+    }
   }
   if (times > 0) recorder_.write(planned_ns, now, times);
   queued_.clear();

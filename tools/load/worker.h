@@ -85,17 +85,18 @@ class Worker {
  private:
   enum class Phase : std::uint8_t { connecting, ready, loading, draining, checking, closing, done };
 
-  // A message that was queued in this turn.
+  // Messages that were queued in this turn, one after the other on one connection.
   struct Queued {
     Client* client;
-    std::uint64_t sequence;
+    std::uint64_t first;
+    std::uint64_t end;
   };
 
   // worker.cc
   ws::ServiceOptions service_options() const;
   void make_clients();
   void loop();
-  void pin() const;
+  int cpu() const;
   void flushed();
   void tick();
   void give_up_waiting();
@@ -130,10 +131,15 @@ class Worker {
   void send_due(Client& client, std::uint64_t now);
   void send_one(Client& client, std::uint64_t planned_ns, std::uint64_t now);
   void transmit(Client& client, std::uint64_t sequence);
+  void send_parts(ws::Connection& connection, const std::array<Bytes, 2>& parts) const;
   void publish(std::uint64_t planned_ns);
   void trickle(Client& client);
   void pump();
-  bool has_room(const Client& client);
+  bool has_room(const Client& client) {
+    return in_flight_ < most_in_flight(options_.bytes) || overrun(client);
+  }
+  bool overrun(const Client& client);
+  void note_queued(Client& client, std::uint64_t sequence);
   std::uint64_t arrival(const Client& client);
   void receive(Client& client, Bytes payload, bool right_kind);
   void hear(Client& client, Bytes payload);
@@ -146,8 +152,7 @@ class Worker {
   bool measured(const Client& client) const {
     return client.character == Character::steady || options_.mode == Mode::churn;
   }
-  std::size_t target_of(const Client& client) const { return client.number() % options_.targets.size(); }
-  TargetResult& result_of(const Client& client) { return recorder_.result().targets[target_of(client)]; }
+  TargetResult& result_of(const Client& client) { return recorder_.result().targets[client.target]; }
   bool try_next_address(Client& client);
   Client& client_of(const ws::Connection& connection) const {
     return *static_cast<Client*>(connection.user_data());
