@@ -1333,8 +1333,8 @@ TEST_CASE("the environment chooses the backend that the options leave open") {
   CHECK((*made("nonsense", BackendKind::epoll))->backend().kind() == BackendKind::epoll);
   CHECK(made("nonsense", BackendKind::automatic).error().code == Errc::invalid_argument);
   CHECK(made("", BackendKind::automatic).error().code == Errc::invalid_argument);
-  const auto uring = made("io_uring", BackendKind::automatic);
-  const auto best = made("auto", BackendKind::automatic);
+  auto uring = made("io_uring", BackendKind::automatic);
+  auto best = made("auto", BackendKind::automatic);
   if (io_uring_abilities().sufficient()) {
     CHECK((*uring)->backend().kind() == BackendKind::io_uring);
     CHECK((*best)->backend().kind() == BackendKind::io_uring);

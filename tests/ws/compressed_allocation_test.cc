@@ -109,12 +109,13 @@ TEST_CASE("an idle connection with shared contexts holds nothing that one withou
         client.write(wire);
         const std::size_t wanted = handler.messages + 2;
         REQUIRE(world.until([&] { return handler.messages == wanted; }));
-        world.settle();
       };
       echo();
+      world.settle();
       const std::size_t before = world.reactor().blocks().bytes_in_use();
       const std::uint64_t held_before = held();
       for (std::size_t i = 0; i < count; i++) echo();
+      world.settle();
       allocations[deflate] = held() - held_before;
       pooled[deflate] = world.reactor().blocks().bytes_in_use() - before;
     }

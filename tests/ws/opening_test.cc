@@ -729,7 +729,7 @@ TEST_CASE("on_gone has the user data of every handshake that does not come to on
     std::vector<void*> gone;
   };
   in_every_world([](World& world) {
-    Owning& handler = world.serve<Owning>({.handshake_timeout_ms = 40});
+    Owning& handler = world.serve<Owning>({.handshake_timeout_ms = 40, .close_timeout_ms = 40});
     static int data[4];
     int next = 0;
     std::vector<UpgradeTicket> tickets;

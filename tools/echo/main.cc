@@ -184,7 +184,12 @@ int main(int argc, char** argv) {
   std::atomic<std::uint64_t> compressed = 0;
   server.route("", [&](int) { return Echo(server, options.metrics, options.broadcast, compressed); });
   server.stop_on_signals(options.stop_timeout_ms);
-  if (const Error error = server.listen()) return ws::report_failure(error);
+  if (const Error error = server.listen()) {
+    const ws::ServerOptions& on = options.server;
+    const std::string where = on.unix_path.empty() ? on.host + ":" + std::to_string(on.port) : on.unix_path;
+    std::fprintf(stderr, "levada-echo: cannot listen on %s: %s\n", where.c_str(), error.message().c_str());
+    return 1;
+  }
   net::Reactor& reactor = server.reactor(0);
   std::printf("listening %s backend=%s threads=%d\n", server.url().c_str(),
               net::to_string(reactor.backend().kind()), server.threads());
