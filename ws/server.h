@@ -32,7 +32,7 @@ struct ServerOptions {
   std::uint16_t port = 0;          // 0: the kernel chooses; Server::port() tells
   std::string unix_path = {};      // listen on this Unix socket instead; '@' first: abstract
   int threads = 1;                 // a reactor each; 0: as many as there are CPUs that the process may use
-  bool pin = false;                // bind each reactor's thread to a CPU of its own, as far as there are enough
+  bool pin = false;                // bind each reactor's thread to a CPU of its own, if there are enough
   int backlog = 4096;
   net::ReactorOptions reactor = {};
   ServiceOptions service = {};  // of every route that has no options of its own

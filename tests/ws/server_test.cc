@@ -153,7 +153,7 @@ TEST_CASE("several reactors share a port, each with a handler and a thread of it
   });
 }
 
-TEST_CASE("the threads of a pinned server have a CPU each, of those that are allowed, and only while they serve") {
+TEST_CASE("the threads of a pinned server have an allowed CPU each while they serve") {
   const std::vector<int> allowed = net::allowed_cpus();
   on_each_backend([&](ServerOptions options) {
     options.threads = 2;

@@ -66,7 +66,7 @@ struct Relay {
     conn.set_user_data(nullptr);
     if (ws::Connection* rest = other(conn, *pair)) {
       rest->set_user_data(nullptr);
-      rest->close(code);  // of a back that is still being dialled: gives up; of one that is closing already: nothing
+      rest->close(code);  // a back that is still being dialled is given up
     }
     delete pair;
   }

@@ -162,8 +162,7 @@ void Worker::on_open(ws::Connection& connection) {
   result.handshakes += recorder_.measuring();
   if (phase_ == Phase::connecting || recorder_.counts(client.dialed_ns)) {
     result.connect.record(client.connected_ns - client.dialed_ns);
-    if (options_.targets[client.target].secure)
-      result.tls.record(client.secured_ns - client.connected_ns);
+    if (options_.targets[client.target].secure) result.tls.record(client.secured_ns - client.connected_ns);
     result.upgrade.record(now - client.secured_ns);
     result.handshake.record(now - client.dialed_ns);
   }
