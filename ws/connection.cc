@@ -118,12 +118,14 @@ void Connection::close(CloseCode code, std::string_view reason) {
   read_if_allowed();
 }
 
-// The service ends: as close() when there is somebody to tell, and a refusal when there is not yet.
+// The service ends: as close() when there is somebody to tell, and a refusal when there is not yet. To a server that was not
+// asked yet nothing is owed, neither what is queued nor the time to end by itself.
 void Connection::shut_down() {
   if (phase_ == Phase::open) return close(CloseCode::going_away);
   if (phase_ != Phase::handshake && phase_ != Phase::held) return;
-  if (role() == Role::client) return refuse({.error = {Errc::canceled, "shut_down"}});
-  reject(status_unavailable);
+  if (role() == Role::server) return reject(status_unavailable);
+  refuse({.error = {Errc::canceled, "shut_down"}});
+  terminate();
 }
 
 // Nothing is sent or delivered any more. A server ends TCP, so that the peer is not the one left waiting (RFC 6455

@@ -216,9 +216,9 @@ SendStatus Simulator::send(Link& link, Connection& connection, const Sending& wh
   const bool exact = !link.compresses() || is_control(what.opcode) || what.prepared;
   journal_.require(exact ? size == most : size <= most, "buffered() grows by the frame", link.number,
                    static_cast<std::int64_t>(size));
-  // Later messages may refer to one that was compressed. A piece that is all of its message is one like any other.
-  const bool compressed =
-      !exact && (!what.whole || what.payload.size() >= connection.service().options().deflate.min_bytes);
+  // Later messages may refer to one that was compressed, which needs room for more than it has. A piece that is all of its
+  // message is one like any other.
+  const bool compressed = most > frame_size(what.payload.size(), connection.role() == Role::client);
   const bool message = what.fin && !is_control(what.opcode) && what.opcode != Opcode::continuation;
   link.queued(what.opcode, what.payload, what.fin, size, message && !(compressed && link.own_takeover));
   return status;

@@ -1017,6 +1017,23 @@ struct Dialled {
 
 }  // namespace
 
+TEST_CASE("a service that shuts down does not wait for servers that its dials have not reached yet") {
+  in_every_world([](World& world) {
+    for (const bool request_has_left : {false, true}) {
+      CAPTURE(request_has_left);
+      Dialled client(world, {.handshake_timeout_ms = 60'000, .close_timeout_ms = 60'000});
+      auto [fd, silent] = world.pair();
+      REQUIRE(client.service->dial_on(std::move(fd), {.host = "h"}) != nullptr);
+      if (request_has_left) REQUIRE(world.until([&peer = silent] { return peer->in.ends_with("\r\n\r\n"); }));
+      bool empty = false;
+      client.service->shut_down([&empty] { empty = true; });
+      CHECK(world.until([&empty] { return empty; }));
+      CHECK(client.is_refused(world, {Errc::canceled, UpgradeFailure::none, 0, ""}));
+      silent->close();
+    }
+  });
+}
+
 TEST_CASE("a refusal is told with the first bytes of its content, wherever it is cut") {
   in_every_world([](World& world) {
     const std::string answer = "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\nsorry";
