@@ -25,6 +25,7 @@ Error start_thread(std::thread& thread, Run&& run) {
 // The numbers of the CPUs that the calling thread may use, ascending; at least one. Threads that it starts may use the
 // same.
 std::vector<int> allowed_cpus();
+// Whether that is one of them.
 bool may_use_cpu(int cpu);
 
 // Binds the calling thread to one CPU for as long as this lives, if it may use that; less than 0: to none.

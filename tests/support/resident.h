@@ -6,21 +6,12 @@
 
 #include <doctest/doctest.h>
 
+#include <levada/tests/support/sanitizer.h>
+
 namespace levada::test {
 
-#if defined(__has_feature)
-#define LEVADA_HAS_FEATURE(name) __has_feature(name)
-#else
-#define LEVADA_HAS_FEATURE(name) 0
-#endif
-
-// A sanitizer keeps books on all memory, which is resident, too: bounds cannot be checked then.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
-    LEVADA_HAS_FEATURE(address_sanitizer) || LEVADA_HAS_FEATURE(thread_sanitizer)
-inline constexpr bool resident_is_exact = false;
-#else
-inline constexpr bool resident_is_exact = true;
-#endif
+// A sanitizer's books are resident, too: bounds cannot be checked then.
+inline constexpr bool resident_is_exact = !sanitized;
 
 inline std::size_t resident_bytes() {
   std::FILE* file = std::fopen("/proc/self/smaps_rollup", "re");

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <levada/tests/support/reference_decoder.h>
+#include <levada/tests/support/sanitizer.h>
 #include <levada/tests/support/wires.h>
 #include <levada/tests/support/world.h>
 
@@ -20,13 +21,7 @@ namespace {
 constexpr std::size_t max_message_bytes = std::size_t{16} << 20;
 
 // Sanitizers make each cut some ten times slower: then every 17th.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t step = 17;
-#elif defined(__has_feature)
-constexpr std::size_t step = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 17 : 1;
-#else
-constexpr std::size_t step = 1;
-#endif
+constexpr std::size_t step = levada::test::sanitized ? 17 : 1;
 
 struct Reply {
   unsigned opcode;
