@@ -336,8 +336,9 @@ class Service {
 
   // ---- Ending ----
 
-  // Stops listening, answers unfinished handshakes with 503 and closes every connection with 1001. Calls `empty`, if
-  // given, each time a connection is gone and none is left. What is adopted from now on is treated alike.
+  // Stops listening, answers unfinished handshakes with 503 (a client's own end at once, by on_refused with canceled) and
+  // closes every connection with 1001. Calls `empty`, if given, each time a connection is gone and none is left. What is
+  // adopted from now on is treated alike.
   void shut_down(Task empty = {});
 
   // Connections that would lose something if they were closed now: all but those whose close handshake is done and
