@@ -339,8 +339,8 @@ inline void Stream::enqueue(Bytes bytes, Owner* owner, Mark mark) {
   mark_dirty();
 }
 
-inline void Stream::enqueue_records(Bytes records) {
-  queue_.append(reactor().segments(), records);
+inline void Stream::send_open(Bytes bytes) {
+  queue_.append(reactor().segments(), bytes);
   mark_dirty();
 }
 

@@ -72,6 +72,11 @@ class Stream : public Endpoint {
   std::uint32_t stalled_since_ms() const { return stalled_since_ms_; }
 
  protected:
+  // send_turn_memory() of what is still to be written, on a stream that is neither closed, finishing nor secured(): so that
+  // nothing is looked at twice.
+  void send_open(Bytes bytes);
+  bool secured() const { return secured_; }
+
   // Takes over `fd`, a connected or connecting non-blocking socket. Built with Reactor::add.
   explicit Stream(Fd fd) : Endpoint(EndpointKind::stream, fd.release()) {}
 
@@ -125,7 +130,6 @@ class Stream : public Endpoint {
   Error begin_tls(TlsLayer& layer, const Error& error);
   const SendQueue& plain() const;
   std::size_t secured_bytes() const;
-  void enqueue_records(Bytes records);
   void enqueue(Bytes bytes, Owner* owner, Mark mark);
   void mark_dirty();
 

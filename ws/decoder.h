@@ -77,7 +77,8 @@ class Decoder {
   // that all of `in` was taken. After `error` it must not be called again but for reset().
   Decoded next(MutableBytes& in) {
     Decoded decoded;  // one object on every path: returned without a copy
-    if (!at_boundary_ || !decode_short(in, decoded)) decoded = next_general(in);
+    if (at_boundary_ && (decode_short(in, decoded) || in.empty())) return decoded;
+    decoded = next_general(in);
     return decoded;
   }
 

@@ -56,10 +56,26 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
   return message ? net::Mark::message : net::Mark::kept;
 }
 
+// The case that matters: a short frame of a server, open and without compression or TLS, that no policy may take back. The
+// bytes are written last, for a byte may alias all that was looked at.
+inline bool Connection::send_short(Opcode opcode, Bytes payload, bool fin) {
+  const std::size_t size = 2 + payload.size();
+  if (payload.size() > max_control_bytes || secured() || deflate_.agreed() ||
+      buffered() + size > service_->short_frames_until_bytes_)
+    return false;
+  service_->counters_.messages_sent.add();
+  std::uint8_t* const out = reserve(size);
+  send_open({out, size});
+  write_frame(out, opcode, payload, fin);
+  trace(TraceKind::frame_queued, payload.size(), opcode);
+  return true;
+}
+
 // `whole`: a message of its own and not a piece, for which OutputPolicy holds.
 SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compress compress, bool whole) {
   if (!is_open()) return SendStatus::closed;
   assert(!fragmenting_ || opcode == Opcode::continuation);
+  if (send_short(opcode, payload, fin)) return SendStatus::queued;
   const bool deflated = whole && is_deflated(opcode, payload.size(), compress);
   const SendStatus status = admit(most_bytes(payload.size(), deflated), whole);
   if (status != SendStatus::queued) return status;

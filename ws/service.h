@@ -400,6 +400,7 @@ class Service {
   ServiceOptions options_;
   DecoderOptions decoder_options_;
   DecoderOptions deflate_decoder_options_;  // of connections that agreed on compression
+  std::size_t short_frames_until_bytes_;    // buffered for a connection, Connection::send_short() sends them
   CompressionOptions compression_options_;
   Compression& compression_;  // of the reactor
   ConstantFields constant_fields_;
