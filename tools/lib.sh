@@ -1,13 +1,15 @@
 # What tools/test and tools/quickstart share. Sourced by bash; the current folder is the source root.
 
 jobs=$(nproc)
+targets=()
 
-# setup_and_compile DIR CXX OPTION...: configures DIR (again, when it exists) and compiles it. Quiet unless it fails.
+# setup_and_compile DIR CXX OPTION...: configures DIR (again, when it exists) and compiles `targets` there, or all when there
+# are none. Quiet unless it fails.
 setup_and_compile() {
   local dir=$1 cxx=$2 log=$1/build.log
   shift 2
   mkdir -p "$dir"
-  configure "$dir" "$cxx" "$@" >"$log" 2>&1 && ninja -C "$dir" -j "$jobs" >>"$log" 2>&1 && return
+  configure "$dir" "$cxx" "$@" >"$log" 2>&1 && ninja -C "$dir" -j "$jobs" "${targets[@]}" >>"$log" 2>&1 && return
   if grep -q '^FAILED:' "$log"; then sed -n '/^FAILED:/,$p' "$log" | head -n 60; else tail -n 30 "$log"; fi
   echo "the build in $dir failed; its whole output is in $log" >&2
   return 1

@@ -18,12 +18,12 @@
 namespace levada::ws {
 namespace {
 
-using State = std::array<std::uint32_t, 5>;
-using Block = std::array<std::uint32_t, 16>;     // big-endian words, in the machine's order
-using Schedule = std::array<std::uint32_t, 80>;  // FIPS 180-4 section 6.1.2
+using HashValue = std::array<std::uint32_t, 5>;
+using MessageBlock = std::array<std::uint32_t, 16>;  // big-endian words, in the machine's order
+using Schedule = std::array<std::uint32_t, 80>;      // FIPS 180-4 section 6.1.2
 
 constexpr std::string_view guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-constexpr State initial_state = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+constexpr HashValue initial_state = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
 constexpr std::array<std::uint32_t, 4> round_constants = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
 constexpr std::uint32_t text_bits = (websocket_key_size + guid.size()) * 8;
 
@@ -33,21 +33,21 @@ constexpr std::uint32_t load_be(const char* at) {
 }
 
 // The first block but for the key: the GUID and the first bit of the padding.
-constexpr Block guid_block = [] {
-  Block block{};
+constexpr MessageBlock guid_block = [] {
+  MessageBlock block{};
   for (std::size_t i = 0; i < guid.size() / 4; ++i)
     block[websocket_key_size / 4 + i] = load_be(guid.data() + 4 * i);
   block[15] = 0x80000000;
   return block;
 }();
 
-Block make_block(std::string_view key) {
-  Block block = guid_block;
+MessageBlock make_block(std::string_view key) {
+  MessageBlock block = guid_block;
   for (std::size_t i = 0; i < websocket_key_size / 4; ++i) block[i] = load_be(key.data() + 4 * i);
   return block;
 }
 
-constexpr Schedule make_schedule(const Block& block) {
+constexpr Schedule make_schedule(const MessageBlock& block) {
   Schedule words{};
   for (std::size_t i = 0; i < 16; ++i) words[i] = block[i];
   for (std::size_t i = 16; i < 80; ++i) {
@@ -71,7 +71,7 @@ constexpr std::uint32_t majority(std::uint32_t b, std::uint32_t c, std::uint32_t
 // Twenty rounds. Five at a time, because after five the variables are back in their places and nothing was
 // moved.
 template <auto mix, std::size_t phase>
-void rounds(State& state, const Schedule& words) {
+void rounds(HashValue& state, const Schedule& words) {
   const auto round = [](auto a, auto& b, auto c, auto d, auto& e, std::uint32_t word) {
     e += std::rotl(a, 5) + mix(b, c, d) + round_constants[phase] + word;
     b = std::rotl(b, 30);
@@ -87,8 +87,8 @@ void rounds(State& state, const Schedule& words) {
   state = {a, b, c, d, e};
 }
 
-void compress(State& state, const Schedule& words) {
-  State s = state;
+void compress(HashValue& state, const Schedule& words) {
+  HashValue s = state;
   rounds<choose, 0>(s, words);
   rounds<parity, 1>(s, words);
   rounds<majority, 2>(s, words);
@@ -96,8 +96,8 @@ void compress(State& state, const Schedule& words) {
   for (std::size_t i = 0; i < s.size(); ++i) state[i] += s[i];
 }
 
-State hash_scalar(std::string_view key) {
-  State state = initial_state;
+HashValue hash_scalar(std::string_view key) {
+  HashValue state = initial_state;
   compress(state, make_schedule(make_block(key)));
   compress(state, padding_schedule);
   return state;
@@ -163,7 +163,7 @@ constexpr Groups padding_groups = [] {
   return groups;
 }();
 
-LEVADA_TARGET_SHA State hash_ni(std::string_view key) {
+LEVADA_TARGET_SHA HashValue hash_ni(std::string_view key) {
   const auto load = [](const char* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); };
   const __m128i reverse = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   // What follows the key in the first block: 8 bytes that complete its second group, and two whole groups.
@@ -200,14 +200,14 @@ const bool has_sha_ni = detect_sha_ni();
 
 #else
 
-State hash_ni(std::string_view key) {
+HashValue hash_ni(std::string_view key) {
   return hash_scalar(key);
 }
 constexpr bool has_sha_ni = false;
 
 #endif
 
-AcceptKey encode(const State& state) {
+AcceptKey encode(const HashValue& state) {
   std::array<std::uint8_t, 20> digest;
   for (std::size_t i = 0; i < state.size(); ++i) {
     for (std::size_t k = 0; k < 4; ++k)
