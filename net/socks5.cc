@@ -49,7 +49,7 @@ struct Name {
 };
 
 // In the order of Socks5Error.
-constexpr Name names[] = {
+constexpr Name error_names[] = {
     {Errc::none, "SOCKS5: none"},
     {Errc::invalid_argument, "SOCKS5: bad_host"},
     {Errc::invalid_argument, "SOCKS5: bad_credentials"},
@@ -68,17 +68,17 @@ constexpr Name names[] = {
     {Errc::not_supported, "SOCKS5: address_type_not_supported"},
     {Errc::protocol, "SOCKS5: unknown_reply"},
 };
-static_assert(std::size(names) == static_cast<std::size_t>(Socks5Error::unknown_reply) + 1);
+static_assert(std::size(error_names) == static_cast<std::size_t>(Socks5Error::unknown_reply) + 1);
 
 }  // namespace
 
 const char* to_string(Socks5Error error) {
   constexpr std::size_t prefix = std::string_view("SOCKS5: ").size();
-  return names[static_cast<std::size_t>(error)].operation + prefix;
+  return error_names[static_cast<std::size_t>(error)].operation + prefix;
 }
 
 Error to_error(Socks5Error error) {
-  const Name& name = names[static_cast<std::size_t>(error)];
+  const Name& name = error_names[static_cast<std::size_t>(error)];
   return {name.code, error == Socks5Error::none ? "" : name.operation};
 }
 
