@@ -56,18 +56,27 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
   return message ? net::Mark::message : net::Mark::kept;
 }
 
-// The case that matters: a short frame of a server, open and without compression or TLS, that no policy may take back. The
-// bytes are written last, for a byte may alias all that was looked at.
+// The frame's bytes where they were reserved.
+inline void Connection::write(std::uint8_t* out, Opcode opcode, Bytes payload, bool fin, bool masked) {
+  if (masked) {
+    write_masked_frame(out, opcode, payload, reactor().random().next_u32(), fin);
+  } else {
+    write_frame(out, opcode, payload, fin);
+  }
+  trace(TraceKind::frame_queued, payload.size(), opcode);
+}
+
+// The case that matters: a short frame, neither compressed nor on TLS, that no policy may take back. Its bytes are written
+// last, for a byte may alias all that was looked at.
 inline bool Connection::send_short(Opcode opcode, Bytes payload, bool fin) {
-  const std::size_t size = 2 + payload.size();
-  if (payload.size() > max_control_bytes || secured() || deflate_.agreed() ||
-      buffered() + size > service_->short_frames_until_bytes_)
-    return false;
+  if (payload.size() > max_control_bytes || secured() || deflate_.agreed()) return false;
+  const bool masked = service_->role() == Role::client;
+  const std::size_t size = payload.size() + (masked ? 6 : 2);
+  if (buffered() + size > service_->short_frames_until_bytes_) return false;
   service_->counters_.messages_sent.add();
   std::uint8_t* const out = reserve(size);
   send_open({out, size});
-  write_frame(out, opcode, payload, fin);
-  trace(TraceKind::frame_queued, payload.size(), opcode);
+  write(out, opcode, payload, fin, masked);
   return true;
 }
 
@@ -89,14 +98,9 @@ SendStatus Connection::send_frame(Opcode opcode, Bytes payload, bool fin, Compre
 void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
   const bool masked = service_->role() == Role::client;
   const std::size_t size = frame_size(payload.size(), masked);
-  std::uint8_t* out = reserve(size);
-  if (masked) {
-    write_masked_frame(out, opcode, payload, reactor().random().next_u32(), fin);
-  } else {
-    write_frame(out, opcode, payload, fin);
-  }
+  std::uint8_t* const out = reserve(size);
   send_turn_memory({out, size}, mark_of(opcode, fin));
-  trace(TraceKind::frame_queued, payload.size(), opcode);
+  write(out, opcode, payload, fin, masked);
 }
 
 // Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.

@@ -38,10 +38,9 @@ DecoderOptions with_compression(DecoderOptions options) {
   return options;
 }
 
-// A client masks, and what a policy may drop is marked: both in the general way.
-std::size_t short_frames_until(const ServiceOptions& options, Role role) {
-  const bool general = role == Role::client || options.output_policy == OutputPolicy::drop_oldest;
-  return general ? 0 : options.max_buffered_bytes;
+// What a policy may drop is marked, in the general way.
+std::size_t short_frames_until(const ServiceOptions& options) {
+  return options.output_policy == OutputPolicy::drop_oldest ? 0 : options.max_buffered_bytes;
 }
 
 bool has_date(const FieldList& fields) {
@@ -66,7 +65,7 @@ Service::Service(net::Reactor& reactor, Role role, void* handler, const HandlerT
       options_(bounded(std::move(options))),
       decoder_options_(decoder_options(options_, role, table)),
       deflate_decoder_options_(with_compression(decoder_options_)),
-      short_frames_until_bytes_(short_frames_until(options_, role)),
+      short_frames_until_bytes_(short_frames_until(options_)),
       compression_options_{options_.deflate, decoder_options_.max_message_bytes, decoder_options_.streaming},
       compression_(Compression::of(reactor)),
       constant_fields_(constant_fields(options_)),
