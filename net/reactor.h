@@ -339,7 +339,7 @@ inline void Stream::enqueue(Bytes bytes, Owner* owner, Mark mark) {
   mark_dirty();
 }
 
-inline void Stream::send_open(Bytes bytes) {
+inline void Stream::send_raw(Bytes bytes) {
   queue_.append(reactor().segments(), bytes);
   mark_dirty();
 }

@@ -72,9 +72,10 @@ class Stream : public Endpoint {
   std::uint32_t stalled_since_ms() const { return stalled_since_ms_; }
 
  protected:
-  // send_turn_memory() of what is still to be written, on a stream that is neither closed, finishing nor secured(): so that
-  // nothing is looked at twice.
-  void send_open(Bytes bytes);
+  // Queues turn memory for the kernel as it is: past TLS, and without a look at whether the stream is closed or finishing,
+  // which the caller knows. It may be written until the turn ends.
+  void send_raw(Bytes bytes);
+  // Whether it speaks TLS.
   bool secured() const { return secured_; }
 
   // Takes over `fd`, a connected or connecting non-blocking socket. Built with Reactor::add.

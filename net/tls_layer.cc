@@ -43,7 +43,7 @@ void TlsLayer::write(void* self, Bytes records) {
   Stream& stream = static_cast<TlsLayer*>(self)->stream_;
   std::uint8_t* copy = stream.reserve(records.size());
   std::memcpy(copy, records.data(), records.size());
-  stream.send_open({copy, records.size()});
+  stream.send_raw({copy, records.size()});
 }
 
 void TlsLayer::receive(MutableBytes bytes, Owner* memory) {

@@ -273,7 +273,7 @@ class Connection final : public net::Stream {
   SendStatus admit(std::size_t size, bool whole = true);
   SendStatus refuse_to_queue(std::size_t size, bool whole);
   net::Mark mark_of(Opcode opcode, bool fin) const;
-  void write(std::uint8_t* out, Opcode opcode, Bytes payload, bool fin, bool masked);
+  void fill_frame(std::uint8_t* out, Opcode opcode, Bytes payload, bool fin, bool masked);
   bool send_short(Opcode opcode, Bytes payload, bool fin);
   void queue_frame(Opcode opcode, Bytes payload, bool fin);
   bool queue_in_place(Opcode opcode, Bytes payload, bool fin);

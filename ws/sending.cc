@@ -57,7 +57,7 @@ net::Mark Connection::mark_of(Opcode opcode, bool fin) const {
 }
 
 // The frame's bytes where they were reserved.
-inline void Connection::write(std::uint8_t* out, Opcode opcode, Bytes payload, bool fin, bool masked) {
+inline void Connection::fill_frame(std::uint8_t* out, Opcode opcode, Bytes payload, bool fin, bool masked) {
   if (masked) {
     write_masked_frame(out, opcode, payload, reactor().random().next_u32(), fin);
   } else {
@@ -71,12 +71,12 @@ inline void Connection::write(std::uint8_t* out, Opcode opcode, Bytes payload, b
 inline bool Connection::send_short(Opcode opcode, Bytes payload, bool fin) {
   if (payload.size() > max_control_bytes || secured() || deflate_.agreed()) return false;
   const bool masked = service_->role() == Role::client;
-  const std::size_t size = payload.size() + (masked ? 6 : 2);
+  const std::size_t size = frame_size(payload.size(), masked);
   if (buffered() + size > service_->short_frames_until_bytes_) return false;
   service_->counters_.messages_sent.add();
   std::uint8_t* const out = reserve(size);
-  send_open({out, size});
-  write(out, opcode, payload, fin, masked);
+  send_raw({out, size});
+  fill_frame(out, opcode, payload, fin, masked);
   return true;
 }
 
@@ -100,7 +100,7 @@ void Connection::queue_frame(Opcode opcode, Bytes payload, bool fin) {
   const std::size_t size = frame_size(payload.size(), masked);
   std::uint8_t* const out = reserve(size);
   send_turn_memory({out, size}, mark_of(opcode, fin));
-  write(out, opcode, payload, fin, masked);
+  fill_frame(out, opcode, payload, fin, masked);
 }
 
 // Frames the payload that a handler is being shown where it lies. A second time it is copied: the first frame is it.
