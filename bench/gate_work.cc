@@ -19,6 +19,9 @@
 #include <string_view>
 #include <vector>
 
+#ifdef LEVADA_BENCH_DEFLATE
+#include <levada/bench/micro/deflated_echo.h>
+#endif
 #include <levada/bench/micro/samples.h>
 #include <levada/bench/micro/take_all.h>
 #include <levada/net/io_uring.h>
@@ -63,15 +66,15 @@ void opaque(T&& value) {
   asm volatile("" : : "g"(&value) : "memory");
 }
 
-// Warms `work` up, then counts it. One run of it is `operations` operations.
+// Warms `work` up, then counts `runs` of it. One run of it is `operations` operations.
 template <class Work>
-void count(const std::string& name, std::size_t operations, Work work) {
+void count(const std::string& name, std::size_t operations, Work work, int runs = times) {
   void (*const run)(void*) = [](void* context) { (*static_cast<Work*>(context))(); };
   for (int i = 0; i < 3; i++) work();
   const std::uint64_t before = test::allocations();
-  measured(run, &work, times);
+  measured(run, &work, runs);
   const std::uint64_t after = test::allocations();
-  std::printf("%s %zu %llu\n", name.c_str(), operations * times,
+  std::printf("%s %zu %llu\n", name.c_str(), operations * static_cast<std::size_t>(runs),
               static_cast<unsigned long long>(after - before));
 }
 
@@ -205,43 +208,34 @@ void count_echoes() {
   }
 }
 
-// The same compressed, 1 KiB of text. `shared` contexts, or `dedicated` ones: then what is received refers to nothing before.
+#ifdef LEVADA_BENCH_DEFLATE
+// The same compressed, and beside each what the library alone takes: `NAME` and `NAME/zlib` or `NAME/libdeflate`. With final
+// blocks, messages below 1 KiB are left to zlib, which needs more instructions for them and less time.
 void count_deflated_echoes() {
-  if (!ws::deflate_available()) return;
-  std::string upgrade =
-      "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-      "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
-  for (const ws::DeflateContext context : {ws::DeflateContext::shared, ws::DeflateContext::dedicated}) {
-    BlockPool blocks(0);
-    const Buffer text = bench::text_of(ascii, 1024);
-    Buffer payload(ws::Deflater::bound(text.size()));
-    payload.resize(ws::Deflater({}, blocks).compress(text, true, payload));
-    Buffer original(ws::frame_size(payload.size(), true));
-    ws::write_masked_frame(original.data(), ws::Opcode::text, payload, 0);
-    original[0] |= ws::deflate_rsv << 4;
-    Buffer received = original;
-    Echo echo;
-    net::Reactor reactor({}, &bench::TakeAll::make, nullptr);
-    auto& backend = static_cast<bench::TakeAll&>(reactor.backend());
-    ws::Service service(reactor, ws::Role::server, echo,
-                        {.deflate = {.enabled = true, .deflater = context, .inflater = context}});
-    ws::Connection* const connection = service.adopt(null_device());
-    backend.input = {reinterpret_cast<std::uint8_t*>(upgrade.data()), upgrade.size()};
-    reactor.run_once(0);
-    require(connection->compresses());
-    backend.input = received;
-    count(context == ws::DeflateContext::shared ? "echo/deflated1024/shared" : "echo/deflated1024/dedicated",
-          1, [&] {
-            std::copy(original.begin(), original.end(), received.begin());
-            reactor.run_once(0);
-          });
-    require(service.counters().messages_sent.value() == times + 3);
-    connection->terminate();
-    backend.input = {};
-    reactor.run_once(0);
+  using namespace bench::deflated;
+  constexpr int turns = 4;
+  constexpr auto shared = ws::DeflateContext::shared, dedicated = ws::DeflateContext::dedicated;
+  const auto count_turns = [](const std::string& name, auto&& echo) {
+    count(
+        name, message_count, [&] { echo.turn(); }, turns);
+  };
+  for (const std::size_t size : {std::size_t{128}, std::size_t{1024}, std::size_t{16384}}) {
+    const std::string bytes = std::to_string(size);
+    count_turns("deflate/shared/" + bytes, EngineEcho(size, shared, false));
+    count_turns("deflate/shared/" + bytes + "/zlib", ZlibEcho(size, false));
+    count_turns("deflate/dedicated/" + bytes, EngineEcho(size, dedicated, false));
+    count_turns("deflate/dedicated/" + bytes + "/zlib", ZlibEcho(size, true));
+    count_turns("deflate/final/" + bytes, EngineEcho(size, shared, true));
+    if (size < 1024) {
+      count_turns("deflate/final/" + bytes + "/zlib", ZlibEcho(size, false));
+    } else {
+      count_turns("deflate/final/" + bytes + "/libdeflate", LibdeflateEcho(size));
+    }
   }
 }
+#else
+void count_deflated_echoes() {}
+#endif
 
 int count_instructions() {
   count_masking();
