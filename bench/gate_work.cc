@@ -19,9 +19,8 @@
 #include <string_view>
 #include <vector>
 
-#ifdef LEVADA_BENCH_DEFLATE
 #include <levada/bench/micro/deflated_echo.h>
-#endif
+#include <levada/bench/micro/require.h>
 #include <levada/bench/micro/samples.h>
 #include <levada/bench/micro/take_all.h>
 #include <levada/net/io_uring.h>
@@ -41,19 +40,13 @@ extern "C" void levada_gate_measured(void (*work)(void*), void* context, int tim
 namespace {
 
 using namespace levada;
+using bench::require;
 using Buffer = std::vector<std::uint8_t>;
 
 constexpr ws::MaskKey key = 0x11223344;  // its bytes have no high bit: ASCII stays ASCII
-constexpr int times = 100;
 
 // Through a pointer that the compiler cannot see through: it neither inlines the function nor makes clones of it.
 void (*volatile measured)(void (*)(void*), void*, int) = levada_gate_measured;
-
-void require(bool condition) {
-  if (condition) return;
-  std::fputs("gate_work: the work went wrong\n", stderr);
-  std::abort();
-}
 
 void fail(const char* what) {
   std::fprintf(stderr, "gate_work: %s\n", what);
@@ -66,15 +59,19 @@ void opaque(T&& value) {
   asm volatile("" : : "g"(&value) : "memory");
 }
 
-// Warms `work` up, then counts `runs` of it. One run of it is `operations` operations.
+struct Runs {
+  std::size_t warm_up = 3, counted = 100;
+};
+
+// Warms `work` up, then counts it. One run of it is `operations` operations.
 template <class Work>
-void count(const std::string& name, std::size_t operations, Work work, int runs = times) {
+void count(const std::string& name, std::size_t operations, Work work, Runs runs = {}) {
   void (*const run)(void*) = [](void* context) { (*static_cast<Work*>(context))(); };
-  for (int i = 0; i < 3; i++) work();
+  for (std::size_t i = 0; i < runs.warm_up; i++) work();
   const std::uint64_t before = test::allocations();
-  measured(run, &work, runs);
+  measured(run, &work, static_cast<int>(runs.counted));
   const std::uint64_t after = test::allocations();
-  std::printf("%s %zu %llu\n", name.c_str(), operations * static_cast<std::size_t>(runs),
+  std::printf("%s %zu %llu\n", name.c_str(), operations * runs.counted,
               static_cast<unsigned long long>(after - before));
 }
 
@@ -201,41 +198,38 @@ void count_echoes() {
       }
       reactor.run_once(0);
     });
-    require(service.counters().messages_sent.value() == (times + 3) * each.count);
+    require(service.counters().messages_sent.value() == (Runs{}.warm_up + Runs{}.counted) * each.count);
     connection->terminate();
     backend.input = {};
     reactor.run_once(0);
   }
 }
 
-#ifdef LEVADA_BENCH_DEFLATE
-// The same compressed, and beside each what the library alone takes: `NAME` and `NAME/zlib` or `NAME/libdeflate`. With final
-// blocks, messages below 1 KiB are left to zlib, which needs more instructions for them and less time.
-void count_deflated_echoes() {
-  using namespace bench::deflated;
-  constexpr int turns = 4;
-  constexpr auto shared = ws::DeflateContext::shared, dedicated = ws::DeflateContext::dedicated;
-  const auto count_turns = [](const std::string& name, auto&& echo) {
-    count(
-        name, message_count, [&] { echo.turn(); }, turns);
-  };
-  for (const std::size_t size : {std::size_t{128}, std::size_t{1024}, std::size_t{16384}}) {
-    const std::string bytes = std::to_string(size);
-    count_turns("deflate/shared/" + bytes, EngineEcho(size, shared, false));
-    count_turns("deflate/shared/" + bytes + "/zlib", ZlibEcho(size, false));
-    count_turns("deflate/dedicated/" + bytes, EngineEcho(size, dedicated, false));
-    count_turns("deflate/dedicated/" + bytes + "/zlib", ZlibEcho(size, true));
-    count_turns("deflate/final/" + bytes, EngineEcho(size, shared, true));
-    if (size < 1024) {
-      count_turns("deflate/final/" + bytes + "/zlib", ZlibEcho(size, false));
-    } else {
-      count_turns("deflate/final/" + bytes + "/libdeflate", LibdeflateEcho(size));
-    }
-  }
+// Few runs, for these are long; they differ by where zlib moves its window only.
+template <class Echoes>
+void count_deflated(const std::string& name, std::size_t size, Echoes echoes) {
+  const Runs runs{.warm_up = bench::deflated::warm_up_turns(size), .counted = 4};
+  count(
+      name, bench::deflated::message_count, [&echoes] { echoes.turn(); }, runs);
 }
-#else
-void count_deflated_echoes() {}
+
+// Compressed echoes, and beside each what the library alone does with the same messages: bench/gate compares the two.
+void count_deflated_echoes([[maybe_unused]] std::size_t size) {
+  using namespace bench::deflated;
+  [[maybe_unused]] const std::string bytes = std::to_string(size);
+#ifdef LEVADA_BENCH_ZLIB
+  for (const bool takeover : {false, true}) {
+    const auto context = takeover ? ws::DeflateContext::dedicated : ws::DeflateContext::shared;
+    const std::string name = (takeover ? "deflate/dedicated/" : "deflate/shared/") + bytes;
+    count_deflated<LevadaEcho>(name, size, {size, context, false});
+    count_deflated<ZlibEcho>(name + "/zlib", size, {size, takeover});
+  }
 #endif
+#ifdef LEVADA_BENCH_LIBDEFLATE
+  count_deflated<LevadaEcho>("deflate/final/" + bytes, size, {size, ws::DeflateContext::shared, true});
+  count_deflated<LibdeflateEcho>("deflate/final/" + bytes + "/libdeflate", size, LibdeflateEcho(size));
+#endif
+}
 
 int count_instructions() {
   count_masking();
@@ -244,7 +238,7 @@ int count_instructions() {
   count_encoding();
   count_upgrades();
   count_echoes();
-  count_deflated_echoes();
+  for (const std::size_t size : bench::deflated::sizes) count_deflated_echoes(size);
   return 0;
 }
 

@@ -61,12 +61,6 @@ void report(benchmark::State& state, Allocates allowed, std::int64_t ops, std::u
   state.SkipWithError("allocates");
 }
 
-void require(bool condition) {
-  if (condition) return;
-  std::fputs("a benchmark's work went wrong\n", stderr);
-  std::abort();
-}
-
 }  // namespace levada::bench
 
 int main(int argc, char** argv) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include <levada/bench/micro/require.h>
 #include <levada/tests/support/count_alloc.h>
 
 namespace levada::bench {
@@ -38,8 +39,5 @@ template <class Work>
 void measure(benchmark::State& state, Work work) {
   measure(state, Allocates::nothing, 1, work);
 }
-
-// Ends the program unless `condition` holds: what is measured has to be right.
-void require(bool condition);
 
 }  // namespace levada::bench
