@@ -3,8 +3,8 @@
 jobs=$(nproc)
 targets=()
 
-# setup_and_compile DIR CXX OPTION...: configures DIR (again, when it exists) and compiles `targets` there, or all when there
-# are none. Quiet unless it fails.
+# setup_and_compile DIR CXX OPTION...: configures DIR and compiles `targets` there, or all when there are none. Quiet unless
+# it fails.
 setup_and_compile() {
   local dir=$1 cxx=$2 log=$1/build.log
   shift 2
@@ -15,12 +15,14 @@ setup_and_compile() {
   return 1
 }
 
-# configure DIR CXX OPTION...
+# configure DIR CXX OPTION...: nothing to do where that was done with the same words, for Ninja notices all the rest. Other
+# words configure anew: Meson that configures again lets the build type overrule -Doptimization, and ignores -Dcpp_args.
 configure() {
-  local dir=$1 cxx=$2 again=()
+  local dir=$1 cxx=$2 words="${*:2}" done_with=$1/configured-with
   shift 2
-  [[ -e $dir/build.ninja ]] && again=(--reconfigure)
-  CXX=$cxx meson setup "${again[@]}" "$dir" "$@"
+  [[ -e $dir/build.ninja && -e $done_with && $(<"$done_with") == "$words" ]] && return
+  rm -rf "$dir"/{build.ninja,meson-private,meson-info}
+  CXX=$cxx meson setup "$dir" "$@" && echo "$words" >"$done_with"
 }
 
 # start_server PROGRAM ARG...: starts it and waits for its line `listening URL key=value...`.

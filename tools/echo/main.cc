@@ -12,7 +12,6 @@
 namespace {
 
 using namespace levada;
-using echo::Options;
 
 class Echo {
  public:
@@ -76,7 +75,7 @@ void print_summary(const ws::ServerResult& result, std::uint64_t compressed) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options options;
+  echo::Options options;
   int status = 0;
   if (!echo::parse(argc, argv, options, status)) return status;
 

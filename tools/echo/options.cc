@@ -9,13 +9,14 @@
 #include <levada/tools/deflate_options.h>
 
 namespace levada::echo {
-
 namespace {
+
+constexpr const char* limits = "Limits, times in milliseconds, 0: none";
 
 void add_limits(CLI::App& app, Options& options) {
   ws::ServiceOptions& service = options.server.service;
   const auto add = [&app](const char* name, auto& value, const char* help) {
-    app.add_option(name, value, help)->capture_default_str()->group("Limits, times in milliseconds, 0: none");
+    app.add_option(name, value, help)->capture_default_str()->group(limits);
   };
   add("--idle-timeout", service.idle_timeout_ms, "close when nothing was received for so long");
   add("--ping-interval", service.ping_interval_ms, "ping when nothing was received for so long");
@@ -26,17 +27,17 @@ void add_limits(CLI::App& app, Options& options) {
   app.add_option("--rate-window", service.rate_window_ms, "over which that is an average, at least 1")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
-      ->group("Limits, times in milliseconds, 0: none");
+      ->group(limits);
   app.add_option("--max-buffered", options.max_buffered_bytes, "most bytes that wait for a client")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 32))
-      ->group("Limits, times in milliseconds, 0: none");
+      ->group(limits);
   const std::map<std::string, ws::OutputPolicy> policies{{"report", ws::OutputPolicy::report},
                                                          {"drop-newest", ws::OutputPolicy::drop_newest},
                                                          {"drop-oldest", ws::OutputPolicy::drop_oldest},
                                                          {"close", ws::OutputPolicy::close}};
   app.add_option("--policy", service.output_policy, "what becomes of a message beyond that")
       ->transform(CLI::CheckedTransformer(policies))
-      ->group("Limits, times in milliseconds, 0: none");
+      ->group(limits);
   add("--max-controls", service.max_controls_per_s, "most pings and pongs a second");
   add("--stop-timeout", options.stop_timeout_ms, "SIGINT and SIGTERM wait so long for connections to close");
 }
