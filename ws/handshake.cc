@@ -94,6 +94,13 @@ bool parse_origin(std::string_view text, Origin& origin) {
   return !origin.host.empty();
 }
 
+// Whether `origin` is `host` letter by letter behind a scheme, as browsers write it: then nothing has to be parsed.
+bool is_scheme_and(std::string_view origin, std::string_view host) {
+  if (host.empty() || !origin.ends_with(host)) return false;
+  const std::string_view scheme = origin.substr(0, origin.size() - host.size());
+  return scheme == "http://" || scheme == "https://";
+}
+
 bool same_place(const Origin& a, const Origin& b) {
   return equals_ignore_case(a.host, b.host) && a.port == b.port;
 }
@@ -280,8 +287,11 @@ bool origin_allowed(const HttpRequest& request, OriginPolicy policy,
                     std::span<const std::string_view> allow_list) {
   const std::size_t origins = request.count(FieldId::origin);
   if (policy == OriginPolicy::any || origins == 0) return true;
+  if (origins > 1) return false;
+  const std::string_view text = request.find(FieldId::origin);
+  if (policy == OriginPolicy::same_host && is_scheme_and(text, request.host())) return true;
   Origin origin;
-  if (origins > 1 || !parse_origin(request.find(FieldId::origin), origin)) return false;
+  if (!parse_origin(text, origin)) return false;
   if (policy == OriginPolicy::allow_list) return is_listed(origin, allow_list);
   Origin own{.scheme = origin.scheme};
   split_authority(request.host(), own);
@@ -472,6 +482,7 @@ const Rejection* Upgrader::show_lines(Progress& progress) const {
       if (rejection != nullptr) return rejection;
     }
   }
+  if (!hooks.on_host && !hooks.on_field) return nullptr;
   while (progress.fields_shown < request_.fields().size()) {
     const std::size_t i = progress.fields_shown++;
     const HttpField& field = request_.fields()[i];
@@ -502,7 +513,8 @@ Upgrader::Outcome Upgrader::decide(std::size_t consumed, MutableBytes out) {
     const Rejection* rejection = hooks.on_upgrade(hooks.context, request_, acceptance);
     if (rejection != nullptr) return reject(*rejection, out);
   }
-  if (!offers_subprotocol(request_, acceptance.subprotocol)) acceptance.subprotocol = {};
+  const std::string_view chosen = acceptance.subprotocol;
+  if (!chosen.empty() && !offers_subprotocol(request_, chosen)) acceptance.subprotocol = {};
   const std::size_t written = write_accept(out, acceptance);
   if (written == 0) return reject({500, {}, {}, {}}, out);
   return {State::accepted, 101, consumed, written, acceptance.subprotocol};

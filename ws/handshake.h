@@ -83,7 +83,8 @@ enum class OriginPolicy : std::uint8_t {
 // send the field and scripts cannot change it; so a request without it comes from no browser and is allowed
 // by every policy. A repeated or opaque ("null") Origin is refused by all but `any`. Hosts compare without
 // regard to case; a port left out is the default of the Origin's scheme. same_host does not compare the
-// scheme, which the server behind a TLS proxy does not know. `allow_list` has origins as browsers write them:
+// scheme, which the server behind a TLS proxy does not know, and leaves it to check_upgrade() whether the request's
+// host is a good one. `allow_list` has origins as browsers write them:
 // "https://example.com", "http://localhost:8080".
 bool origin_allowed(const HttpRequest& request, OriginPolicy policy,
                     std::span<const std::string_view> allow_list = {});

@@ -194,9 +194,11 @@ Step take_space(Cursor& cursor) {
 Step take_version(Cursor& cursor, unsigned& minor) {
   constexpr std::string_view form = "HTTP/d.d";  // d: a digit
   const auto fits = [](char c, char wanted) { return wanted == 'd' ? is_digit(c) : c == wanted; };
-  for (std::size_t i = 0; i < form.size(); ++i) {
-    if (i == cursor.size()) return Step::more;
-    if (!fits(cursor.at[i], form[i])) return Step::bad_request;
+  if (!view(cursor.at, cursor.end).starts_with("HTTP/1.1")) {
+    for (std::size_t i = 0; i < form.size(); ++i) {
+      if (i == cursor.size()) return Step::more;
+      if (!fits(cursor.at[i], form[i])) return Step::bad_request;
+    }
   }
   if (cursor.at[5] != '1') return Step::version_not_supported;
   minor = static_cast<unsigned>(cursor.at[7] - '0');

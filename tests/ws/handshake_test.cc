@@ -260,6 +260,9 @@ TEST_CASE("same_host compares host and port as a browser means them") {
     CHECK_FALSE(same(odd, "a.example"));
     CHECK(allows(odd, "a.example", OriginPolicy::any));
   }
+  CHECK_FALSE(same("http://", ""));
+  CHECK_FALSE(same("a.example", "a.example"));
+  CHECK_FALSE(same("http://b.a.example", "a.example"));
 }
 
 TEST_CASE("a target in absolute form is the host that an Origin is compared with") {
