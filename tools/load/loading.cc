@@ -1,6 +1,8 @@
 // Worker, part 3: messages and their echoes.
 #include <sys/timerfd.h>
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include <levada/tools/load/worker.h>
 
@@ -54,7 +56,7 @@ void Worker::send_planned(std::uint64_t now) {
       due_.pop();
       continue;
     }
-    send_one(client, client.timetable.next(), now);
+    send(client, 1, client.timetable.next(), now);
     client.timetable.take();
     due_.postpone(client.timetable.next());
   }
@@ -80,13 +82,30 @@ void Worker::send_due(Client& client, std::uint64_t now) {
   if (client.connection == nullptr) return;
   if (broadcasts_) {
     if (&client != &clients_.front()) return;
-    for (auto due = closed_loop_.due(broadcasts_->open()); due > 0 && left_ > 0; due--)
-      send_one(client, now, now);
-    return;
+    return send(client, closed_loop_.due(broadcasts_->open()), now, now);
   }
   auto due = closed_loop_.due(client.ledger.in_flight());
   if (comes_and_goes(client)) due = std::min(due, options_.messages_per_connection - client.begun);
-  for (; due > 0 && left_ > 0; due--) send_one(client, now, now);
+  send(client, due, now, now);
+}
+
+// The client has room. What came together is answered together, when another client's turn comes or this loop's ends.
+void Worker::refill_later(Client& client, std::uint64_t now) {
+  if (refill_ == &client) return;
+  if (refill_ == nullptr) {
+    reactor_->post([this] { refill(); });
+  } else {
+    send_due(*refill_, refill_ns_);
+  }
+  refill_ = &client;
+  refill_ns_ = now;
+}
+
+void Worker::refill() {
+  Client* const client = std::exchange(refill_, nullptr);
+  if (phase_ != Phase::loading) return;
+  send_due(*client, refill_ns_);
+  if (left_ == 0) stop_if_idle();
 }
 
 // So much is unanswered that the next message is not sent. False.
@@ -100,45 +119,46 @@ bool Worker::overrun(const Client& client) {
   return false;
 }
 
-void Worker::send_one(Client& client, std::uint64_t planned_ns, std::uint64_t now) {
-  left_--;
-  if (!has_room(client)) return;
-  if (broadcasts_) return publish(planned_ns);
-  if (const std::uint64_t missing = client.ledger.expire(); missing != 0) recorder_.lose(missing, now);
-  const std::uint64_t sequence = client.ledger.send(planned_ns);
-  client.begun++;
-  in_flight_++;
-  note_queued(client, sequence);
-  transmit(client, sequence);
-}
-
-void Worker::note_queued(Client& client, std::uint64_t sequence) {
-  if (!queued_.empty() && queued_.back().client == &client && queued_.back().end == sequence) {
-    queued_.back().end++;
-  } else {
-    queued_.push_back({&client, sequence, sequence + 1});
+// Up to `count` messages that were planned then, as far as the share's count goes.
+void Worker::send(Client& client, std::uint64_t count, std::uint64_t planned_ns, std::uint64_t now) {
+  count = std::min(count, left_);
+  left_ -= count;
+  if (broadcasts_) {
+    for (; count > 0; count--) publish(client, planned_ns);
+    return;
   }
+  const std::uint64_t first = client.ledger.sent();
+  for (; count > 0; count--) {
+    if (!has_room(client)) continue;
+    if (const std::uint64_t missing = client.ledger.expire(); missing != 0) recorder_.lose(missing, now);
+    in_flight_++;
+    transmit(client, client.ledger.send(planned_ns));
+  }
+  const std::uint64_t end = client.ledger.sent();
+  client.begun += end - first;
+  queued_.push_back({&client, first, end});
 }
 
-// A short message is put together first: masking both at once costs less than the copy.
-void Worker::send_parts(ws::Connection& connection, const std::array<Bytes, 2>& parts) const {
-  std::array<std::uint8_t, 128> whole;
-  const std::size_t size = parts[0].size() + parts[1].size();
-  if (size > whole.size()) return connection.send(opcode_, parts), void();
-  std::ranges::copy(parts[1], std::ranges::copy(parts[0], whole.begin()).out);
-  connection.send(opcode_, Bytes(whole).first(size));
-}
-
+// A short message is put together first: masking both parts at once costs less than the copy.
 void Worker::transmit(Client& client, std::uint64_t sequence) {
-  const Payloads::Stamp stamp = payloads_.stamp(client.number(), sequence);
+  std::array<std::uint8_t, 128> whole;
   const std::size_t size = payloads_.size(client.number(), sequence);
+  const Payloads::Stamp stamp = payloads_.stamp(client.number(), sequence);
   const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size(size)),
                                       payloads_.body(client.number(), sequence, size)};
-  const bool pings = sends_pings();
-  if (!pings && !shaper_) return send_parts(*client.connection, parts);
+  if (sends_pings() || shaper_) return transmit_shaped(client, sequence, parts);
+  if (size > whole.size()) return client.connection->send(opcode_, parts), void();
+  static_assert(sizeof stamp < sizeof whole);
+  std::memcpy(whole.data(), stamp.data(), sizeof stamp);  // all of it, for a size that is known
+  std::memcpy(whole.data() + parts[0].size(), parts[1].data(), parts[1].size());
+  client.connection->send(opcode_, Bytes(whole).first(size));
+}
+
+// As a ping, or in pieces.
+void Worker::transmit_shaped(Client& client, std::uint64_t sequence, const std::array<Bytes, 2>& parts) {
   scratch_.assign(parts[0].begin(), parts[0].end());
   scratch_.insert(scratch_.end(), parts[1].begin(), parts[1].end());
-  if (pings) {
+  if (sends_pings()) {
     client.connection->ping(scratch_);
     return;
   }
@@ -146,11 +166,12 @@ void Worker::transmit(Client& client, std::uint64_t sequence) {
   shaper_->add_message(client.trickle, client.pings, opcode_, scratch_, sequence);
 }
 
-void Worker::publish(std::uint64_t planned_ns) {
+void Worker::publish(Client& client, std::uint64_t planned_ns) {
+  if (!has_room(client)) return;
   const std::uint64_t number = broadcasts_->publish(planned_ns, recorder_.counts(planned_ns));
   in_flight_ = broadcasts_->open();
-  note_queued(clients_.front(), number);
-  transmit(clients_.front(), number);
+  queued_.push_back({&client, number, number + 1});
+  transmit(client, number);
 }
 
 // Something is about to be added to the client's trickle.
@@ -230,7 +251,8 @@ void Worker::go_on(Client& client, std::uint64_t now) {
   if (phase_ == Phase::loading) {
     const bool churner = comes_and_goes(client);
     if (churner && client.answered >= options_.messages_per_connection) return close_churner(client);
-    if (churner || !options_.open_loop()) send_due(client, now);
+    if (churner) send_due(client, now);
+    if (!churner && !options_.open_loop()) refill_later(client, now);
     if (left_ == 0) stop_if_idle();
     return;
   }

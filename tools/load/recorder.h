@@ -51,8 +51,10 @@ class Recorder {
       result_.bytes += bytes;
     }
     if (!counts(answer.planned_ns)) return;
-    second_.record(now - answer.planned_ns);
-    result_.service.record(now - answer.written_ns);
+    const Times times{answer.planned_ns, answer.written_ns, now};
+    if (times != alike_) record_alike();
+    alike_ = times;
+    alike_count_++;
   }
 
   // Messages that were planned then were handed to the kernel now.
@@ -77,6 +79,7 @@ class Recorder {
   // A second is over.
   void tick(std::uint64_t now, std::uint64_t open) {
     if (!measuring_) return;
+    record_alike();
     Second second;
     second.at_s = last_tick_s_ = static_cast<double>(now - from_ns_) / 1e9;
     second.messages = result_.messages - messages_before_;
@@ -93,7 +96,10 @@ class Recorder {
   }
 
   // No message will come any more.
-  void finish() { gather(); }
+  void finish() {
+    record_alike();
+    gather();
+  }
 
   // Any thread: the last second that is over.
   std::optional<Second> latest() const {
@@ -102,6 +108,21 @@ class Recorder {
   }
 
  private:
+  struct Times {
+    std::uint64_t planned_ns = 0;
+    std::uint64_t written_ns = 0;
+    std::uint64_t echoed_ns = 0;
+    bool operator==(const Times&) const = default;
+  };
+
+  // Messages that were planned, written, and answered together, as those of a deep closed loop are, count at once.
+  void record_alike() {
+    if (alike_count_ == 0) return;
+    second_.record(alike_.echoed_ns - alike_.planned_ns, alike_count_);
+    result_.service.record(alike_.echoed_ns - alike_.written_ns, alike_count_);
+    alike_count_ = 0;
+  }
+
   void censor(std::uint64_t planned_ns, std::uint64_t now, std::uint64_t times = 1) {
     if (!counts(planned_ns)) return;
     second_.record(now - planned_ns, times);
@@ -117,6 +138,8 @@ class Recorder {
   bool measuring_ = false;
   std::uint64_t from_ns_ = ~std::uint64_t{0};
   Histogram second_;
+  Times alike_;
+  std::uint64_t alike_count_ = 0;  // not recorded yet
   double last_tick_s_ = 0;
   std::uint64_t messages_before_ = 0;
   std::uint64_t errors_before_ = 0;

@@ -237,7 +237,7 @@ void Worker::check_more() {
   while (checked_ < clients_.size() && in_flight_ < at_once) {
     Client& client = clients_[checked_++];
     client.checked = client.connection != nullptr;
-    if (client.checked) send_one(client, reactor_->now_ns(), reactor_->now_ns());
+    if (client.checked) send(client, 1, reactor_->now_ns(), reactor_->now_ns());
   }
   if (checked_ == clients_.size() && in_flight_ == 0) begin_closing();
 }

@@ -4,7 +4,8 @@
 //                                             (hold only)
 //
 // Model: the worker is the handler of its connections, each of which is a Client with a Ledger. A closed loop sends when
-// an echo makes room; an open loop when a timer says that a planned time has come. After each turn of the loop the
+// echoes have made room: once for all that came together. An open loop sends when a timer says that a planned time has
+// come. After each turn of the loop the
 // messages that it has handed to the kernel get their write time. What is measured goes through the Recorder.
 //
 // worker.cc: the thread and its phases; connecting.cc: connections that come and go; loading.cc: messages.
@@ -129,17 +130,18 @@ class Worker {
   void send_planned(std::uint64_t now);
   void leave_unsent(std::uint64_t now);
   void send_due(Client& client, std::uint64_t now);
-  void send_one(Client& client, std::uint64_t planned_ns, std::uint64_t now);
+  void send(Client& client, std::uint64_t count, std::uint64_t planned_ns, std::uint64_t now);
   void transmit(Client& client, std::uint64_t sequence);
-  void send_parts(ws::Connection& connection, const std::array<Bytes, 2>& parts) const;
-  void publish(std::uint64_t planned_ns);
+  void transmit_shaped(Client& client, std::uint64_t sequence, const std::array<Bytes, 2>& parts);
+  void publish(Client& client, std::uint64_t planned_ns);
+  void refill_later(Client& client, std::uint64_t now);
+  void refill();
   void trickle(Client& client);
   void pump();
   bool has_room(const Client& client) {
     return in_flight_ < most_in_flight(options_.bytes) || overrun(client);
   }
   bool overrun(const Client& client);
-  void note_queued(Client& client, std::uint64_t sequence);
   std::uint64_t arrival(const Client& client);
   void receive(Client& client, Bytes payload, bool right_kind);
   void hear(Client& client, Bytes payload);
@@ -183,7 +185,9 @@ class Worker {
   std::vector<Queued> queued_;
   const Client* arrived_for_ = nullptr;  // whose messages arrive, this one's now or a moment ago
   std::uint64_t arrived_ns_ = 0;
-  unsigned arrived_ = 0;  // messages that this time was taken for
+  unsigned arrived_ = 0;      // messages that this time was taken for
+  Client* refill_ = nullptr;  // has room since refill_ns_, and sends when its last echo of this turn was seen
+  std::uint64_t refill_ns_ = 0;
   std::unique_ptr<Shaper> shaper_;
   std::vector<Client*> trickling_;  // have pieces to send
   std::unique_ptr<Broadcasts> broadcasts_;
