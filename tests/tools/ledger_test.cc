@@ -4,6 +4,8 @@
 #include <initializer_list>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <doctest/doctest.h>
 
@@ -25,7 +27,19 @@ struct Sent {
     for (unsigned i = 0; i < depth; i++) ledger.send(1000 + i);
   }
   Ledger::Answer receive(std::uint64_t sequence, std::uint32_t connection = 3) {
-    return ledger.receive(to_bytes(message(payloads, connection, sequence)));
+    const std::string text = message(payloads, connection, sequence);
+    const Ledger::Times due = ledger.receive_due(to_bytes(text));
+    if (due.planned_ns == 0) return ledger.receive(to_bytes(text));
+    return {.planned_ns = due.planned_ns, .written_ns = due.written_ns, .sequence = sequence};
+  }
+  // What the messages that follow each other and were planned at the same time are, as written() tells it.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> written(std::uint64_t first, std::uint64_t end,
+                                                               std::uint64_t now) {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> told;
+    ledger.written(first, end, now, [&](std::uint64_t planned_ns, std::uint64_t times) {
+      told.emplace_back(planned_ns, times);
+    });
+    return told;
   }
 
   Payloads payloads;
@@ -114,12 +128,36 @@ TEST_CASE(
 }
 
 TEST_CASE("the time of writing comes back with the echo") {
+  using Told = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
   Sent sent(3);
-  CHECK(sent.ledger.written(1, 1500) == 1001);
+  CHECK(sent.written(1, 2, 1500) == Told{{1001, 1}});
   const auto first = sent.receive(0);
   CHECK(first.written_ns == first.planned_ns);  // not noted yet
   CHECK(sent.receive(1).written_ns == 1500);
-  CHECK(sent.ledger.written(1, 1600) == 0);  // it is answered already
+  CHECK(sent.written(1, 2, 1600).empty());  // it is answered already
+}
+
+TEST_CASE("messages that were planned together are told of together when they are written") {
+  using Told = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+  Sent sent(2);
+  for (int i = 0; i < 3; i++) sent.ledger.send(5000);
+  for (int i = 0; i < 2; i++) sent.ledger.send(6000);
+  CHECK(sent.receive(3).echo == Echo::right);  // an answered one counts no more, and parts the others
+  CHECK(sent.written(0, 7, 7000) == Told{{1000, 1}, {1001, 1}, {5000, 1}, {5000, 1}, {6000, 2}});
+  CHECK(sent.written(5, 7, 8000) == Told{{6000, 2}});
+  CHECK(sent.receive(5).written_ns == 8000);
+}
+
+TEST_CASE("messages that are forgotten are not told of when they are written") {
+  Sent sent(1);
+  const std::uint64_t window = sent.ledger.window();
+  for (std::uint64_t i = 0; i < window; i++) {
+    CHECK(sent.receive(i).echo == Echo::right);
+    CHECK(sent.ledger.expire() == 0);
+    sent.ledger.send(2000 + i);
+  }
+  CHECK(sent.written(0, 1, 9000).empty());
+  CHECK(sent.receive(window).written_ns == 2000 + window - 1);
 }
 
 TEST_CASE("a server that pauses loses nothing, however much is in flight meanwhile") {
@@ -127,7 +165,7 @@ TEST_CASE("a server that pauses loses nothing, however much is in flight meanwhi
   for (std::uint64_t i = 1; i < 100'000; i++) {
     CHECK(sent.ledger.expire() == 0);
     sent.ledger.send(1000 + i);
-    sent.ledger.written(i, 2000 + i);
+    sent.written(i, i + 1, 2000 + i);
   }
   CHECK(sent.ledger.in_flight() == 100'000);
   for (std::uint64_t i = 0; i < 100'000; i++) {

@@ -23,6 +23,8 @@ TEST_CASE("a payload has its size and matches itself at every length") {
     for (const std::uint64_t sequence : {0u, 1u, 63u, 64u, 4096u, 0x3FFFFFFu, 0x4000000u}) {
       const std::string text = message(payloads, 42, sequence);
       CHECK(text.size() == size);
+      Payloads::Short whole;
+      if (size <= whole.size()) CHECK(to_text(payloads.write(whole, 42, sequence, size)) == text);
       CHECK(payloads.matches(to_bytes(text), 42, sequence));
     }
   }
@@ -36,7 +38,7 @@ TEST_CASE("every byte of a payload is printable ASCII") {
 }
 
 TEST_CASE("a change of any bit of a payload is found") {
-  for (const std::size_t size : std::initializer_list<std::size_t>{1, 7, 8, 9, 16, 200}) {
+  for (const std::size_t size : std::initializer_list<std::size_t>{1, 7, 8, 9, 15, 16, 17, 23, 24, 25, 200}) {
     const Payloads payloads(size, 100, 1);
     std::string text = message(payloads, 3, 12345);
     for (std::size_t bit = 0; bit < size * 8; bit++) {

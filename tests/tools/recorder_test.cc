@@ -7,8 +7,8 @@ namespace {
 
 constexpr std::uint64_t second = 1'000'000'000;
 
-Ledger::Answer answer(std::uint64_t planned_ns, std::uint64_t written_ns) {
-  return {.echo = Echo::right, .planned_ns = planned_ns, .written_ns = written_ns};
+Ledger::Times answer(std::uint64_t planned_ns, std::uint64_t written_ns) {
+  return {planned_ns, written_ns};
 }
 
 TEST_CASE("what was planned before the measured time is in no histogram") {

@@ -55,7 +55,14 @@ constexpr const char* to_string(Echo echo) {
 
 class Ledger {
  public:
+  struct Times {
+    std::uint64_t planned_ns = 0;  // when the message was to be sent; 0: it was answered, or given up
+    std::uint64_t written_ns = 0;  // when it was handed to the kernel
+  };
+
   struct Answer {
+    Times times() const { return {planned_ns, written_ns}; }
+
     Echo echo = Echo::right;
     std::uint64_t planned_ns = 0;  // when the answered message was to be sent; 0: none of ours was answered
     std::uint64_t written_ns = 0;  // when it was handed to the kernel
@@ -87,20 +94,51 @@ class Ledger {
     return next_++;
   }
 
-  // Notes when the kernel got one of the last messages; returns when it was planned, 0 if it is answered already.
-  std::uint64_t written(std::uint64_t sequence, std::uint64_t written_ns) {
-    if (next_ - sequence > window()) return 0;
-    times(sequence).written_ns = written_ns;
-    return times(sequence).planned_ns;
+  // Notes when the kernel got the messages from `first` to before `end`. Calls `visit(planned_ns, times)` for those that
+  // are not answered already, once for any that follow each other and were planned at the same time.
+  template <class Visit>
+  void written(std::uint64_t first, std::uint64_t end, std::uint64_t written_ns, Visit&& visit) {
+    std::uint64_t planned_ns = 0, alike = 0;
+    for (first = std::max(first, next_ - remembered()); first < end; first++) {
+      times(first).written_ns = written_ns;
+      if (times(first).planned_ns != planned_ns) {
+        if (planned_ns != 0) visit(planned_ns, alike);
+        planned_ns = times(first).planned_ns;
+        alike = 0;
+      }
+      alike++;
+    }
+    if (planned_ns != 0) visit(planned_ns, alike);
+  }
+
+  // The usual case: what came back is the echo that is due. Its times; those of no message if it is not, which
+  // receive() has to be told.
+  Times receive_due(Bytes payload) {
+    fetch(oldest_);
+    if (oldest_ == next_ || !payloads_->matches(payload, connection_, oldest_)) return {};
+    Times& due = times(oldest_++);
+    return {std::exchange(due.planned_ns, 0), due.written_ns};
   }
 
   // Notes what came back. A wrong echo takes the place of the oldest message in flight, which is not waited
   // for any more.
   Answer receive(Bytes payload) {
-    fetch(oldest_);
-    if (oldest_ != next_ && payloads_->matches(payload, connection_, oldest_))
-      return answer(Echo::right, oldest_);
-    return receive_irregular(payload);
+    for (std::uint64_t sequence = oldest_; sequence < next_; sequence++) {
+      if (payloads_->matches(payload, connection_, sequence)) return answer(Echo::right, sequence);
+    }
+    for (std::uint64_t sequence = oldest_; sequence-- > next_ - remembered();) {
+      if (!payloads_->matches(payload, connection_, sequence)) continue;
+      return answer(times(sequence).planned_ns == 0 ? Echo::duplicated : Echo::reordered, sequence);
+    }
+    const auto origin = payloads_->origin(payload);
+    if (!origin) {
+      const bool fits = payload.size() == payloads_->size(connection_, oldest_);
+      return receive_wrong(fits ? Echo::corrupt : Echo::wrong_size);
+    }
+    if (origin->connection == connection_) return {.echo = Echo::duplicated};
+    Answer foreign = receive_wrong(Echo::foreign);
+    foreign.origin = *origin;
+    return foreign;
   }
 
   // Notes an echo that is wrong whatever its bytes are.
@@ -119,10 +157,8 @@ class Ledger {
   }
 
  private:
-  struct Times {
-    std::uint64_t planned_ns = 0;  // 0: answered, or given up
-    std::uint64_t written_ns = 0;
-  };
+  // How many of the last messages have times.
+  std::uint64_t remembered() const { return std::min<std::uint64_t>(next_, window()); }
 
   // The times of later messages into the cache: with many connections they have left it since their last use.
   void fetch(std::uint64_t sequence) { __builtin_prefetch(&times(sequence + 8), 1); }
@@ -131,8 +167,7 @@ class Ledger {
 
   void grow() {
     std::vector<Times> wider(2 * window());
-    for (std::uint64_t i = next_ - std::min<std::uint64_t>(next_, window()); i < next_; i++)
-      wider[i & (wider.size() - 1)] = times(i);
+    for (std::uint64_t i = next_ - remembered(); i < next_; i++) wider[i & (wider.size() - 1)] = times(i);
     times_ = std::move(wider);
   }
 
@@ -142,26 +177,6 @@ class Ledger {
     times(sequence).planned_ns = 0;
     return {
         .echo = echo, .planned_ns = found.planned_ns, .written_ns = found.written_ns, .sequence = sequence};
-  }
-
-  Answer receive_irregular(Bytes payload) {
-    for (std::uint64_t sequence = oldest_; sequence < next_; sequence++) {
-      if (payloads_->matches(payload, connection_, sequence)) return answer(Echo::right, sequence);
-    }
-    const std::uint64_t remembered = std::min<std::uint64_t>(next_, window());
-    for (std::uint64_t sequence = oldest_; sequence-- > next_ - remembered;) {
-      if (!payloads_->matches(payload, connection_, sequence)) continue;
-      return answer(times(sequence).planned_ns == 0 ? Echo::duplicated : Echo::reordered, sequence);
-    }
-    const auto origin = payloads_->origin(payload);
-    if (!origin) {
-      const bool fits = payload.size() == payloads_->size(connection_, oldest_);
-      return receive_wrong(fits ? Echo::corrupt : Echo::wrong_size);
-    }
-    if (origin->connection == connection_) return {.echo = Echo::duplicated};
-    Answer foreign = receive_wrong(Echo::foreign);
-    foreign.origin = *origin;
-    return foreign;
   }
 
   const Payloads* payloads_;

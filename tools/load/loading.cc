@@ -1,7 +1,6 @@
 // Worker, part 3: messages and their echoes.
 #include <sys/timerfd.h>
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include <levada/tools/load/worker.h>
@@ -91,7 +90,6 @@ void Worker::send_due(Client& client, std::uint64_t now) {
 
 // The client has room. What came together is answered together, when another client's turn comes or this loop's ends.
 void Worker::refill_later(Client& client, std::uint64_t now) {
-  if (refill_ == &client) return;
   if (refill_ == nullptr) {
     reactor_->post([this] { refill(); });
   } else {
@@ -141,17 +139,19 @@ void Worker::send(Client& client, std::uint64_t count, std::uint64_t planned_ns,
 
 // A short message is put together first: masking both parts at once costs less than the copy.
 void Worker::transmit(Client& client, std::uint64_t sequence) {
-  std::array<std::uint8_t, 128> whole;
-  const std::size_t size = payloads_.size(client.number(), sequence);
-  const Payloads::Stamp stamp = payloads_.stamp(client.number(), sequence);
+  const std::uint32_t number = client.number();
+  const std::size_t size = payloads_.size(number, sequence);
+  const bool shaped = sends_pings() || shaper_;
+  Payloads::Short whole;
+  if (size <= whole.size() && !shaped) {
+    client.connection->send(opcode_, payloads_.write(whole, number, sequence, size));
+    return;
+  }
+  const Payloads::Stamp stamp = payloads_.stamp(number, sequence);
   const std::array<Bytes, 2> parts = {Bytes(stamp).first(payloads_.stamp_size(size)),
-                                      payloads_.body(client.number(), sequence, size)};
-  if (sends_pings() || shaper_) return transmit_shaped(client, sequence, parts);
-  if (size > whole.size()) return client.connection->send(opcode_, parts), void();
-  static_assert(sizeof stamp < sizeof whole);
-  std::memcpy(whole.data(), stamp.data(), sizeof stamp);  // all of it, for a size that is known
-  std::memcpy(whole.data() + parts[0].size(), parts[1].data(), parts[1].size());
-  client.connection->send(opcode_, Bytes(whole).first(size));
+                                      payloads_.body(number, sequence, size)};
+  if (shaped) return transmit_shaped(client, sequence, parts);
+  client.connection->send(opcode_, parts);
 }
 
 // As a ping, or in pieces.
@@ -228,26 +228,40 @@ std::uint64_t Worker::arrival(const Client& client) {
 
 void Worker::receive(Client& client, Bytes payload, bool right_kind) {
   const std::uint64_t now = arrival(client);
+  if (right_kind) {
+    const Ledger::Times message = client.ledger.receive_due(payload);
+    if (message.planned_ns != 0) {
+      note_answered(client, 1);
+      note_verified(client, message, payload.size(), now);
+      return go_on(client, now);
+    }
+  }
   const std::uint64_t in_flight = client.ledger.in_flight();
   const auto answer =
       right_kind ? client.ledger.receive(payload) : client.ledger.receive_wrong(Echo::corrupt);
-  in_flight_ -= in_flight - client.ledger.in_flight();
-  if (answer.echo == Echo::right || answer.echo == Echo::reordered) {
-    result_of(client).verified++;
-    if (measured(client) && phase_ != Phase::checking) {
-      recorder_.echo(answer, payload.size(), now);
-    } else {
-      recorder_.result().verified++;
-    }
-  }
+  note_answered(client, in_flight - client.ledger.in_flight());
+  if (answer.echo == Echo::right || answer.echo == Echo::reordered)
+    note_verified(client, answer.times(), payload.size(), now);
   if (answer.echo != Echo::right) note_wrong(client, answer);
-  client.answered += in_flight - client.ledger.in_flight();
-  if (phase_ == Phase::checking && client.checked && answer.echo == Echo::right) recorder_.result().held++;
   go_on(client, now);
+}
+
+void Worker::note_answered(Client& client, std::uint64_t count) {
+  in_flight_ -= count;
+  client.answered += count;
+}
+
+void Worker::note_verified(const Client& client, const Ledger::Times& message, std::size_t bytes,
+                           std::uint64_t now) {
+  result_of(client).verified++;
+  if (measured(client) && phase_ != Phase::checking) return recorder_.echo(message, bytes, now);
+  recorder_.result().verified++;
+  if (phase_ == Phase::checking && client.checked) recorder_.result().held++;
 }
 
 // What a connection does next.
 void Worker::go_on(Client& client, std::uint64_t now) {
+  if (refill_ == &client) return;
   if (phase_ == Phase::loading) {
     const bool churner = comes_and_goes(client);
     if (churner && client.answered >= options_.messages_per_connection) return close_churner(client);
@@ -264,7 +278,7 @@ void Worker::hear(Client& client, Bytes payload) {
   if (&client == &clients_.front()) return;  // what the publisher says may come back to it, or not
   const std::uint64_t now = reactor_->now_ns();
   const auto answer = broadcasts_->hear(client.number() - share_.first, payload, now);
-  if (answer.planned_ns != 0) recorder_.echo(answer, payload.size(), now);
+  if (answer.planned_ns != 0) recorder_.echo(answer.times(), payload.size(), now);
   if (answer.echo != Echo::right) note_wrong(client, answer);
   in_flight_ = broadcasts_->open();
   if (phase_ == Phase::loading && !options_.open_loop()) send_due(clients_.front(), now);

@@ -50,6 +50,7 @@ class Payloads {
   static constexpr std::uint64_t sequence_mask = (std::uint64_t{1} << 26) - 1;
 
   using Stamp = std::array<std::uint8_t, stamp_bytes>;
+  using Short = std::array<std::uint8_t, 128>;  // room for a short message
 
   // Messages of these sizes for connections numbered below `connections`.
   Payloads(Sizes sizes, std::uint32_t connections, std::uint64_t seed, PayloadText text = PayloadText::random)
@@ -62,13 +63,14 @@ class Payloads {
       fill_with_json(random, size);
       return;
     }
-    pool_.resize(size);
+    pool_.resize(size + short_body);
     for (std::uint8_t& byte : pool_) byte = static_cast<std::uint8_t>(first_char + (random.next() & 63));
   }
 
   // Every message is `literal`.
   explicit Payloads(std::string_view literal) : sizes_(literal.size()), literal_(true) {
     pool_.assign(literal.begin(), literal.end());
+    pool_.resize(literal.size() + short_body);
   }
 
   std::size_t size(std::uint32_t connection, std::uint64_t sequence) const {
@@ -91,16 +93,30 @@ class Payloads {
     return {pool_.data() + (mixed >> 52), body_of(size)};
   }
 
+  // That message of `size` bytes in one piece, which is written to `out` and must fit in there.
+  Bytes write(Short& out, std::uint32_t connection, std::uint64_t sequence, std::size_t size) const {
+    const Stamp head = stamp(connection, sequence);
+    const Bytes rest = body(connection, sequence, size);
+    std::uint8_t* const at = out.data() + stamp_size(size);
+    std::memcpy(out.data(), head.data(), head.size());
+    if (rest.size() <= short_body) {  // the usual: a copy of known size
+      std::memcpy(at, rest.data(), short_body);
+    } else {
+      std::memcpy(at, rest.data(), rest.size());
+    }
+    return Bytes(out).first(size);
+  }
+
   // Whether these are the bytes of that message.
   bool matches(Bytes payload, std::uint32_t connection, std::uint64_t sequence) const {
     const std::size_t size = payload.size();
     if (size != this->size(connection, sequence)) return false;
-    if (literal_) return payload.empty() || std::memcmp(payload.data(), pool_.data(), size) == 0;
+    if (literal_) return equal(payload.data(), pool_.data(), size);
     const Stamp expected = stamp(connection, sequence);
-    if (size < stamp_bytes) return payload.empty() || std::memcmp(payload.data(), expected.data(), size) == 0;
+    if (size < stamp_bytes) return equal(payload.data(), expected.data(), size);
     if (std::memcmp(payload.data(), expected.data(), stamp_bytes) != 0) return false;
     const Bytes rest = body(connection, sequence, size);
-    return std::memcmp(payload.data() + stamp_bytes, rest.data(), rest.size()) == 0;
+    return equal(payload.data() + stamp_bytes, rest.data(), rest.size());
   }
 
   // Whose message this is, if it is one of ours in every byte.
@@ -118,6 +134,7 @@ class Payloads {
 
  private:
   static constexpr std::size_t offsets = 4096;
+  static constexpr std::size_t short_body = 16;  // the pool goes on for as many bytes behind the last body
   static constexpr std::uint8_t first_char = '0';
   static constexpr std::uint64_t all_first_chars = 0x0101010101010101u * first_char;
 
@@ -142,6 +159,17 @@ class Payloads {
     return sequence_key_ + connection * std::uint64_t{0x9E3779B1u};
   }
 
+  // 8 to 16 bytes are compared as two words that may overlap.
+  static bool equal(const std::uint8_t* a, const std::uint8_t* b, std::size_t size) {
+    if (size - 8 > 8) return size == 0 || std::memcmp(a, b, size) == 0;
+    const auto word = [](const std::uint8_t* at) {
+      std::uint64_t bytes;
+      std::memcpy(&bytes, at, sizeof bytes);
+      return bytes;
+    };
+    return ((word(a) ^ word(b)) | (word(a + size - 8) ^ word(b + size - 8))) == 0;
+  }
+
   std::size_t body_of(std::size_t size) const { return literal_ ? size : size - std::min(size, stamp_bytes); }
 
   // Records of a few members, of which names and shape repeat and values do not.
@@ -156,7 +184,7 @@ class Payloads {
                                  std::string(words[bits >> 3 & 7]) + "\"],\"ok\":true},";
       pool_.insert(pool_.end(), record.begin(), record.end());
     }
-    pool_.resize(size);
+    pool_.resize(size + short_body);
   }
 
   Sizes sizes_;

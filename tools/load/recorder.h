@@ -44,14 +44,14 @@ class Recorder {
   }
 
   // A right echo of `bytes` bytes.
-  void echo(const Ledger::Answer& answer, std::size_t bytes, std::uint64_t now) {
+  void echo(const Ledger::Times& message, std::size_t bytes, std::uint64_t now) {
     result_.verified++;
     if (measuring_) {
       result_.messages++;
       result_.bytes += bytes;
     }
-    if (!counts(answer.planned_ns)) return;
-    const Times times{answer.planned_ns, answer.written_ns, now};
+    if (!counts(message.planned_ns)) return;
+    const Times times{message.planned_ns, message.written_ns, now};
     if (times != alike_) record_alike();
     alike_ = times;
     alike_count_++;

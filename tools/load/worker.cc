@@ -26,6 +26,7 @@ Worker::Worker(const Options& options, const Addresses& addresses, const Payload
       payloads_(payloads),
       share_(share),
       closed_loop_{options.depth},
+      most_in_flight_(most_in_flight(options.bytes)),
       opcode_(options.text ? ws::Opcode::text : ws::Opcode::binary),
       notify_fd_(notify_fd),
       left_(share.count.value_or(unlimited)) {
@@ -111,19 +112,17 @@ int Worker::cpu() const {
 void Worker::flushed() {
   if (queued_.empty()) return;
   const std::uint64_t now = reactor_->now_ns();
-  std::uint64_t planned_ns = 0, times = 0;  // of a closed loop, many are planned at once
   for (const auto& [client, first, end] : queued_) {
     const bool counts = measured(*client) && phase_ != Phase::checking;
-    for (std::uint64_t i = first; i < end; i++) {
-      const std::uint64_t planned =
-          broadcasts_ ? broadcasts_->written(i, now) : client->ledger.written(i, now);
-      if (planned == 0 || !counts) continue;
-      if (planned != planned_ns && times > 0) recorder_.write(planned_ns, now, std::exchange(times, 0));
-      planned_ns = planned;
-      times++;
+    const auto visit = [&](std::uint64_t planned_ns, std::uint64_t times) {
+      if (counts) recorder_.write(planned_ns, now, times);
+    };
+    if (!broadcasts_) {
+      client->ledger.written(first, end, now, visit);
+    } else if (const std::uint64_t planned_ns = broadcasts_->written(first, now); planned_ns != 0) {
+      visit(planned_ns, 1);
     }
   }
-  if (times > 0) recorder_.write(planned_ns, now, times);
   queued_.clear();
   if (broadcasts_) broadcasts_->drop_settled();
 }

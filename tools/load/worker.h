@@ -138,13 +138,14 @@ class Worker {
   void refill();
   void trickle(Client& client);
   void pump();
-  bool has_room(const Client& client) {
-    return in_flight_ < most_in_flight(options_.bytes) || overrun(client);
-  }
+  bool has_room(const Client& client) { return in_flight_ < most_in_flight_ || overrun(client); }
   bool overrun(const Client& client);
   std::uint64_t arrival(const Client& client);
   void receive(Client& client, Bytes payload, bool right_kind);
   void hear(Client& client, Bytes payload);
+  void note_answered(Client& client, std::uint64_t count);
+  void note_verified(const Client& client, const Ledger::Times& message, std::size_t bytes,
+                     std::uint64_t now);
   void go_on(Client& client, std::uint64_t now);
   void note_wrong(const Client& client, const Ledger::Answer& answer);
   void give_up(Client& client, std::uint64_t now);
@@ -165,6 +166,7 @@ class Worker {
   const Payloads& payloads_;
   const Share share_;
   const ClosedLoop closed_loop_;
+  const std::uint64_t most_in_flight_;
   const ws::Opcode opcode_;
   const int notify_fd_;
 
