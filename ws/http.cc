@@ -210,11 +210,11 @@ Step take_version(Cursor& cursor, unsigned& minor) {
 // token.
 Step take_field(Cursor& cursor, HttpField& field) {
   const char* const colon = skip_token(cursor.at, cursor.end);
+  const char* const stop = skip_text(cursor.at, cursor.end);  // begins with the name, to run beside its search
   if (colon == cursor.end) return Step::more;
   if (*colon != ':' || colon == cursor.at) return Step::bad_request;
   const char* value = colon + 1;
-  while (value != cursor.end && is_blank(*value)) ++value;
-  const char* const stop = skip_text(value, cursor.end);
+  while (value != stop && is_blank(*value)) ++value;
   Cursor rest{stop, cursor.end};
   if (const Step step = take_line_end(rest); step != Step::ok) return step;
   const char* value_end = stop;
