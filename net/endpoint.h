@@ -100,6 +100,7 @@ class Endpoint : private Timer {
   bool large_ : 1 = false;      // io_uring: large messages come, received by system calls
   bool little_ : 1 = false;     // receive_little() was called
   bool secured_ : 1 = false;    // a stream with a TlsLayer
+  bool ktls_ : 1 = false;       // for which the kernel makes the records
   bool held_ : 1 = false;       // a listener that its owner paused
   bool messages_ : 1 = false;   // a ws::Connection
 };

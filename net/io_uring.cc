@@ -336,7 +336,8 @@ void IoUringBackend::flush() {
 }
 
 void IoUringBackend::prepare_send(Stream& stream) {
-  constexpr int flags = MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL;
+  // With MSG_WAITALL a send that is taken in part fails. The kernel's TLS refuses the flag: its sends tell how they end.
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (stream.ktls_ ? 0 : MSG_WAITALL);
   io_uring_sqe* request = next_request();
   std::size_t total = 0;
   if (const Bytes only = stream.queue_.single(); !only.empty()) {
@@ -352,7 +353,7 @@ void IoUringBackend::prepare_send(Stream& stream) {
     std::copy_n(gathered, count, message->msg_iov);
     io_uring_prep_sendmsg(request, stream.fd_, message, flags);
   }
-  request->flags |= IOSQE_CQE_SKIP_SUCCESS;
+  if (!stream.ktls_) request->flags |= IOSQE_CQE_SKIP_SUCCESS;
   request->user_data = tag(Operation::send, {static_cast<std::uint32_t>(flights_.size()), 0});
   flights_.push_back({stream.id(), static_cast<std::uint32_t>(total), static_cast<std::int32_t>(total)});
   stream.in_flight_ = true;

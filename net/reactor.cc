@@ -127,6 +127,10 @@ std::size_t Stream::secured_bytes() const {
   return reactor().tls_layer(*this).buffered();
 }
 
+bool Stream::secured_sent() const {
+  return reactor().tls_layer(*this).all_sent();
+}
+
 std::size_t Stream::sole_bytes() const {
   return queue_.sole_bytes() + (secured_ ? plain().sole_bytes() : 0);
 }
@@ -544,7 +548,7 @@ void Reactor::sent(Stream& stream, std::size_t size, bool blocked) {
 void Reactor::sending_done(Stream& stream) {
   if (stream.closed() || !stream.queue_.empty()) return;
   if (has_more(stream)) return stream.mark_dirty();
-  if (!stream.all_sent()) return;  // waits for the TLS handshake
+  if (!stream.all_sent()) return tls_layer(stream).wait_for_kernel();  // or it waits for the TLS handshake
   const bool had_waited = stream.spilled_;
   stream.spilled_ = false;
   if (stream.finishing_ && !stream.finished_) {

@@ -250,6 +250,7 @@ class Reactor {
   friend class Listener;
   friend class ReactorRef;
   friend class Stream;
+  friend class TlsLayer;
   static constexpr std::uint32_t nothing = ~std::uint32_t{0};
   static constexpr std::uint64_t latency_sample = 16;  // one receive in so many is timed
 

@@ -108,6 +108,15 @@ void SendQueue::advance(SegmentPool& pool, std::size_t size) {
   }
 }
 
+void SendQueue::move(SegmentPool& pool, std::size_t size, SendQueue& to) {
+  while (size > 0) {
+    const std::size_t part = std::min<std::size_t>(size, head_->size);
+    to.append(pool, {head_->data, part}, OwnerRef::share(head_->owner).release());
+    advance(pool, part);
+    size -= part;
+  }
+}
+
 void SendQueue::spill(SegmentPool& pool, BlockPool& blocks) {
   Segment* segment = head_;
   std::size_t left = bytes_;  // of this segment and all behind it

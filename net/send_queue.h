@@ -117,6 +117,9 @@ class SendQueue {
   // The kernel took the first `size` bytes: their segments are let go.
   void advance(SegmentPool& pool, std::size_t size);
 
+  // Moves the first `size` bytes to the end of `to`; their marks are lost.
+  void move(SegmentPool& pool, std::size_t size, SendQueue& to);
+
   // Copies what lies in the turn's memory into blocks that the queue owns.
   void spill(SegmentPool& pool, BlockPool& blocks);
 

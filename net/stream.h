@@ -60,7 +60,7 @@ class Stream : public Endpoint {
   // Bytes queued that the kernel has not taken; what TLS adds to them does not count.
   std::size_t buffered() const { return secured_ ? secured_bytes() : queue_.bytes(); }
   // Whether the kernel has everything that was sent, and what TLS sends by itself.
-  bool all_sent() const { return queue_.empty() && (!secured_ || plain().empty()); }
+  bool all_sent() const { return queue_.empty() && (!secured_ || secured_sent()); }
   // Pooled memory that nobody else refers to and that closing would give back, in bytes. Walks all that is queued.
   std::size_t sole_bytes() const;
 
@@ -131,6 +131,7 @@ class Stream : public Endpoint {
   Error begin_tls(TlsLayer& layer, const Error& error);
   const SendQueue& plain() const;
   std::size_t secured_bytes() const;
+  bool secured_sent() const;
   void enqueue(Bytes bytes, Owner* owner, Mark mark);
   void mark_dirty();
 

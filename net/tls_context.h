@@ -68,6 +68,11 @@ struct TlsOptions {
   // first. A resumed handshake shows no certificate; what the first one proved still holds.
   bool resumption = true;
   std::size_t max_client_sessions = 256;
+
+  // Let the kernel make the records that are sent (kTLS), where it can: on TCP connections of reactors on epoll and
+  // io_uring, with AES-GCM and ChaCha20-Poly1305. It cannot change keys, so a peer that asks for new ones ends the
+  // connection. TlsSession::ktls() tells whether it does. Where ktls_available() says no, this costs nothing.
+  bool ktls = true;
 };
 
 struct TlsSnapshot;
@@ -99,8 +104,8 @@ class TlsContext {
   std::shared_ptr<TlsSnapshot> snapshot_;  // guarded by mutex_
 };
 
-// Whether records could be left to the kernel (kTLS): OpenSSL and the kernel both have to be built for it. levada does
-// not use it so far, for its records go through memory of its own, on both backends; TlsSession::ktls() tells so.
+// Whether the kernel can make records (kTLS): OpenSSL and the kernel both have to be built for it. levada lets it make
+// those that are sent; what is received is opened by OpenSSL (tls_kernel.h says why).
 struct KtlsStatus {
   bool available = false;
   const char* reason = "";  // why not; static storage
@@ -109,8 +114,9 @@ struct KtlsStatus {
 const KtlsStatus& ktls_available();
 
 struct KtlsUse {
-  bool sends = false, receives = false;  // whose records the kernel makes, and opens
-  const char* reason = "";               // why not; static storage
+  bool sends = false,
+       receives = false;    // whether the kernel makes the records that are sent, and opens the others
+  const char* reason = "";  // why not both; static storage
 };
 
 }  // namespace levada::net

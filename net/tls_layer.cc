@@ -1,5 +1,6 @@
 #include <levada/net/tls_layer.h>
 
+#include <sys/socket.h>
 #include <algorithm>
 #include <cstring>
 
@@ -12,6 +13,8 @@ namespace {
 constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
 // What OpenSSL answers by itself, to key updates and renegotiation, may wait behind it.
 constexpr std::size_t max_answer_bytes = 64 * 1024;
+// What the kernel does with what it has taken it does not tell, so it is asked again after so many milliseconds.
+constexpr std::uint32_t rest_ms = 2;
 
 }  // namespace
 
@@ -22,6 +25,7 @@ TlsLayer::~TlsLayer() {
 void TlsLayer::clear() {
   close_sent_ = true;
   plain_.clear(stream_.reactor().segments());
+  if (kernel_ != nullptr) kernel_->drop_controls();
 }
 
 Error TlsLayer::accept(const TlsContext& context) {
@@ -44,6 +48,40 @@ void TlsLayer::write(void* self, Bytes records) {
   std::uint8_t* copy = stream.reserve(records.size());
   std::memcpy(copy, records.data(), records.size());
   stream.send_raw({copy, records.size()});
+}
+
+// The keys for what is sent from here on. What was written before has to leave as it is, so if it cannot, OpenSSL goes on.
+const char* TlsLayer::offload(void* self, const void* keys) {
+  TlsLayer& layer = *static_cast<TlsLayer*>(self);
+  Stream& stream = layer.stream_;
+  if (stream.reactor().backend().kind() == BackendKind::simulated) return "the connection is simulated";
+  if (!layer.send_now()) return "the handshake could not leave at once";
+  const char* why_not = nullptr;
+  layer.kernel_ = TlsKernel::begin(stream.fd_, keys, why_not);
+  stream.ktls_ = layer.kernel_ != nullptr;
+  return stream.ktls_ ? nullptr : why_not;
+}
+
+// Whether the kernel has taken all of the stream's queue.
+bool TlsLayer::send_now() {
+  if (stream_.in_flight_ || stream_.blocked_) return false;
+  while (!stream_.queue_.empty()) {
+    iovec vectors[8];
+    std::size_t total = 0;
+    msghdr message{};
+    message.msg_iov = vectors;
+    message.msg_iovlen = static_cast<std::size_t>(stream_.queue_.gather(vectors, 8, total));
+    const ssize_t sent = sendmsg(stream_.fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent <= 0) return false;
+    stream_.reactor().sent(stream_, static_cast<std::size_t>(sent), false);
+  }
+  return true;
+}
+
+void TlsLayer::control(void* self, std::uint8_t type, Bytes content) {
+  TlsLayer& layer = *static_cast<TlsLayer*>(self);
+  layer.kernel_->add_control(type, content);
+  layer.stream_.mark_dirty();
 }
 
 void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
@@ -72,7 +110,9 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
 
 // A peer that asks on and takes no answers would fill the queue with them.
 void TlsLayer::check_answers() {
-  if (!stream_.spilled_ || stream_.queue_.bytes() <= encrypt_ahead_bytes + max_answer_bytes) return;
+  const bool controls_fit = kernel_ == nullptr || kernel_->control_bytes() <= max_answer_bytes;
+  if (controls_fit && (!stream_.spilled_ || stream_.queue_.bytes() <= encrypt_ahead_bytes + max_answer_bytes))
+    return;
   fail({.code = Errc::protocol,
         .operation = "TLS",
         .detail = "the peer does not take the answers it asks for"});
@@ -96,7 +136,8 @@ TlsRead TlsLayer::read_directly(MutableBytes& input) {
 // The alert that tells the peer is queued, and may leave if the stream lets it. What the peer still sends is read and
 // dropped meanwhile: closing a socket with unread bytes would reset the connection, and take the alert with it.
 void TlsLayer::fail(const Error& error) {
-  clear();
+  close_sent_ = true;
+  plain_.clear(stream_.reactor().segments());
   failed_ = true;
   stream_.on_end(error);
 }
@@ -117,20 +158,66 @@ Error TlsLayer::encrypt(std::size_t most) {
   return error;
 }
 
+// The same, for the kernel to encrypt.
+void TlsLayer::hand_over(std::size_t most) {
+  const std::size_t size = std::min(most, plain_.bytes());
+  encrypted_ = std::min(encrypted_, stream_.queue_.bytes()) + size;
+  kernel_->count(size);
+  plain_.move(stream_.reactor().segments(), size, stream_.queue_);
+}
+
+// What is queued before them leaves first. What the kernel does not take now waits for it to have room.
+void TlsLayer::send_controls() {
+  if (!has_controls() || !stream_.queue_.empty() || stream_.in_flight_ || resting_) return;
+  if (const Error error = kernel_->send_controls(stream_.fd_)) {
+    stream_.reactor().ended(stream_, error);
+  } else if (has_controls()) {
+    rest();
+  }
+}
+
+bool TlsLayer::all_sent() const {
+  if (!plain_.empty()) return false;
+  if (kernel_ == nullptr) return true;
+  return !kernel_->has_controls() && (!stream_.finishing_ || kernel_->is_through(stream_.fd_));
+}
+
+void TlsLayer::wait_for_kernel() {
+  if (kernel_ != nullptr && plain_.empty() && !resting_) rest();
+}
+
+void TlsLayer::rest() {
+  resting_ = true;
+  Reactor& reactor = stream_.reactor();
+  reactor.after(rest_ms, [&reactor, id = stream_.id()] {
+    auto* stream = static_cast<Stream*>(reactor.find(id));
+    if (stream == nullptr) return;
+    reactor.tls_layer(*stream).resting_ = false;
+    stream->mark_dirty();
+  });
+}
+
 std::size_t TlsLayer::buffered() const {
   return plain_.bytes() + std::min(encrypted_, stream_.queue_.bytes());
 }
 
 void TlsLayer::flush() {
   Reactor& reactor = stream_.reactor();
+  if (has_controls()) send_controls();
   const std::size_t ahead = stream_.queue_.bytes();
-  if (session_->is_open() && !stream_.blocked_ && !plain_.empty() && ahead < encrypt_ahead_bytes) {
-    if (const Error error = encrypt(encrypt_ahead_bytes - ahead)) return fail(error);
+  if (session_->is_open() && !stream_.blocked_ && !plain_.empty() && ahead < encrypt_ahead_bytes &&
+      !has_controls()) {
+    if (kernel_ != nullptr) {
+      hand_over(encrypt_ahead_bytes - ahead);
+    } else if (const Error error = encrypt(encrypt_ahead_bytes - ahead)) {
+      return fail(error);
+    }
   }
   if (!plain_.empty()) return plain_.spill(reactor.segments(), reactor.blocks());
   if (session_->is_open() && must_close()) {
     close_sent_ = true;
     session_->close();
+    send_controls();
   }
 }
 

@@ -14,6 +14,9 @@
 // OpenSSL's own between its buffer and the plaintext. Short pieces that share a record are joined before. Nothing else is
 // copied: plaintext is read from the queue where it lies, and decrypted to where it is shown or assembled.
 //
+// Where the kernel makes the records (kTLS, tls_kernel.h), plaintext joins the stream's own queue as it is, without a
+// copy, and records that are no data leave when that queue is empty; nothing joins it while they wait.
+//
 // Invariants: plaintext waits while the kernel does not take records, so that messages can still be dropped whole;
 // encrypting does not make buffered() larger; nothing is queued behind close_notify; records that wait are bounded, also
 // those that OpenSSL answers with.
@@ -24,6 +27,7 @@
 #include <levada/core/bytes.h>
 #include <levada/core/error.h>
 #include <levada/net/send_queue.h>
+#include <levada/net/tls_kernel.h>
 #include <levada/net/tls_session.h>
 
 namespace levada::net {
@@ -63,15 +67,29 @@ class TlsLayer {
 
   SendQueue& plain() { return plain_; }
   const SendQueue& plain() const { return plain_; }
-  // Whether flush() would have something for the stream's queue.
-  bool can_go_on() const { return session_->is_open() && (!plain_.empty() || must_close()); }
+  // Whether flush() would have something for the stream's queue, or to send.
+  bool can_go_on() const {
+    if (has_controls()) return !resting_;
+    return session_->is_open() && (!plain_.empty() || must_close());
+  }
+  // Whether nothing is left to be moved to the stream's queue, nor, if the stream finishes, by the kernel to TCP.
+  bool all_sent() const;
+  // The stream's queue is empty: if it is the kernel that has something left, the stream will be asked again.
+  void wait_for_kernel();
   const TlsSession& session() const { return *session_; }
 
  private:
   static void write(void* self, Bytes records);
-  TlsOutput output() { return {&TlsLayer::write, this}; }
+  static const char* offload(void* self, const void* keys);
+  static void control(void* self, std::uint8_t type, Bytes content);
+  TlsOutput output() { return {&TlsLayer::write, this, &TlsLayer::offload, &TlsLayer::control}; }
   bool must_close() const;
+  bool has_controls() const { return kernel_ != nullptr && kernel_->has_controls(); }
   Error encrypt(std::size_t most);
+  void hand_over(std::size_t most);
+  bool send_now();
+  void send_controls();
+  void rest();
   TlsRead read_directly(MutableBytes& input);
   void check_answers();
   void fail(const Error& error);
@@ -80,6 +98,8 @@ class TlsLayer {
   SendQueue plain_;
   std::size_t encrypted_ = 0;  // no less than the plaintext in the stream's queue, unless that has less bytes
   std::unique_ptr<TlsSession> session_;
+  std::unique_ptr<TlsKernel> kernel_;  // when it makes the records
+  bool resting_ = false;               // it takes nothing now
   bool close_sent_ = false;
   bool failed_ = false;
   bool direct_ = false;

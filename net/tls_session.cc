@@ -32,13 +32,38 @@ struct TlsTransport {
   }
 
   static int write(BIO* bio, const char* data, std::size_t size, std::size_t* written) {
-    const TlsSession& self = session(bio);
-    self.output_.write(self.output_.context, {reinterpret_cast<const std::uint8_t*>(data), size});
+    TlsSession& self = session(bio);
+    const Bytes bytes{reinterpret_cast<const std::uint8_t*>(data), size};
+    BIO_clear_retry_flags(bio);
+    if (self.kernel_sends_) {
+      if (!self.send_control(bytes)) return 0;
+    } else {
+      self.output_.write(self.output_.context, bytes);
+    }
     *written = size;
     return 1;
   }
 
-  static long control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+  // What OpenSSL asks of a BIO that may leave records to the kernel. Beside two of them it names these in its own headers
+  // only; <openssl/bio.h> keeps their numbers free.
+  static constexpr int take_keys = 72, next_is_control = 74;
+
+  static long control(BIO* bio, int command, long number, void* pointer) {
+    TlsSession& self = session(bio);
+    switch (command) {
+      case BIO_CTRL_FLUSH:
+        return 1;
+      case take_keys:
+        return number != 0 && self.offload(pointer) ? 1 : 0;  // 0: those of what is received
+      case BIO_CTRL_GET_KTLS_SEND:
+        return self.kernel_sends_ ? 1 : 0;
+      case next_is_control:
+        self.control_type_ = static_cast<std::uint8_t>(number);
+        return 0;
+      default:
+        return 0;
+    }
+  }
 
   static BIO_METHOD* make_method() {
     BIO_METHOD* method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "levada");
@@ -217,10 +242,13 @@ Error TlsSession::name_server(std::string_view host, std::uint16_t port) {
 TlsEvent TlsSession::advance(MutableBytes room, std::size_t& size) {
   if (state_ == State::failed) return TlsEvent::failed;
   if (state_ == State::ended) return TlsEvent::ended;
+  if (owes_new_keys()) return fail("TLS");
   if (input_.empty() && SSL_pending(ssl_) == 0) return TlsEvent::none;
   forget_old_errors();
   if (state_ == State::open) {
-    return SSL_read_ex(ssl_, room.data(), room.size(), &size) == 1 ? TlsEvent::data : judge(0);
+    if (SSL_read_ex(ssl_, room.data(), room.size(), &size) == 1) return TlsEvent::data;
+    const TlsEvent event = judge(0);
+    return event == TlsEvent::none && owes_new_keys() ? fail("TLS") : event;
   }
   const int result = SSL_do_handshake(ssl_);
   if (result != 1) return judge(result);
@@ -243,6 +271,11 @@ TlsEvent TlsSession::judge(int result) {
 
 TlsEvent TlsSession::fail(const char* operation) {
   error_ = describe(ssl_, operation);
+  if (cannot_send_ != nullptr) {
+    error_ = {.code = Errc::not_supported, .operation = operation, .detail = cannot_send_};
+    static constexpr std::array<std::uint8_t, 2> alert{SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR};
+    output_.control(output_.context, SSL3_RT_ALERT, alert);
+  }
   state_ = State::failed;
   ERR_clear_error();
   return TlsEvent::failed;
@@ -314,9 +347,38 @@ Error TlsSession::transport_ended() const {
 
 // ---- Sending ----
 
+// Whether the kernel makes the records from here on.
+bool TlsSession::offload(const void* keys) {
+  if (kernel_sends_ || output_.offload == nullptr) return false;
+  const char* why_not = output_.offload(output_.context, keys);
+  kernel_sends_ = why_not == nullptr;
+  if (!kernel_sends_) kernel_refused_ = why_not;
+  return kernel_sends_;
+}
+
+// Whether the peer wants new keys before the next data (RFC 8446 section 4.6.3), which the kernel cannot change to. OpenSSL
+// would answer with the next write, which it does not get.
+bool TlsSession::owes_new_keys() {
+  if (!kernel_sends_ || SSL_get_key_update_type(ssl_) == SSL_KEY_UPDATE_NONE) return false;
+  cannot_send_ = "the peer asks for new keys, and the kernel cannot change them";
+  return true;
+}
+
+// What OpenSSL writes when the kernel makes the records. Of what was not announced nobody knows what it is.
+bool TlsSession::send_control(Bytes content) {
+  if (control_type_ == SSL3_RT_HANDSHAKE && !content.empty() && content.front() == SSL3_MT_KEY_UPDATE) {
+    cannot_send_ = "the peer asks for new keys, and the kernel cannot change them";
+  } else if (control_type_ != SSL3_RT_HANDSHAKE && control_type_ != SSL3_RT_ALERT) {
+    cannot_send_ = "OpenSSL sends what the kernel's TLS does not know";
+  }
+  if (cannot_send_ != nullptr) return false;
+  output_.control(output_.context, control_type_, content);
+  return true;
+}
+
 Error TlsSession::write(Bytes plaintext) {
   if (state_ == State::failed) return error_;
-  assert(is_open() && !close_sent_);
+  assert(is_open() && !close_sent_ && !kernel_sends_);
   if (plaintext.empty()) return {};
   forget_old_errors();
   std::size_t written = 0;
@@ -335,6 +397,8 @@ Error TlsSession::update_keys(bool both) {
   if (state_ == State::failed) return error_;
   assert(is_open() && !close_sent_);
   if (SSL_version(ssl_) < TLS1_3_VERSION) return {.code = Errc::not_supported, .operation = "TLS key update"};
+  if (kernel_sends_)
+    return {.code = Errc::not_supported, .operation = "TLS key update", .detail = "the kernel encrypts"};
   forget_old_errors();
   const int kind = both ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
   if (SSL_key_update(ssl_, kind) != 1 || SSL_do_handshake(ssl_) != 1) fail("TLS key update");
@@ -368,7 +432,13 @@ bool TlsSession::resumed() const {
 
 KtlsUse TlsSession::ktls() const {
   const KtlsStatus& kernel = ktls_available();
-  return {.reason = kernel.available ? "levada encrypts in its own memory" : kernel.reason};
+  if (kernel_sends_) return {.sends = true, .reason = "what is received is left to OpenSSL"};
+  if (!kernel.available) return {.reason = kernel.reason};
+  if (!snapshot_->ktls) return {.reason = "TlsOptions::ktls is false"};
+  if (output_.offload == nullptr) return {.reason = "the connection is none of a reactor"};
+  if (kernel_refused_[0] != '\0') return {.reason = kernel_refused_};
+  return {.reason =
+              is_open() ? "OpenSSL has no kTLS for this version and cipher" : "the handshake is not over"};
 }
 
 std::string TlsSession::peer_subject() const {

@@ -41,6 +41,11 @@ inline constexpr std::size_t tls_record_bytes = 16384;
 struct TlsOutput {
   void (*write)(void* context, Bytes records) = nullptr;
   void* context = nullptr;
+  // An output that may let the kernel make the records has these two. offload() gives it the keys, when all that was
+  // written has left; it returns why it does not, in static storage, or nullptr. If it does, nothing is written any more,
+  // and write() is not called: data goes past the session, and control() gets the contents of records of other types.
+  const char* (*offload)(void* context, const void* keys) = nullptr;
+  void (*control)(void* context, std::uint8_t type, Bytes content) = nullptr;
 };
 
 enum class TlsEvent : std::uint8_t {
@@ -104,6 +109,7 @@ class TlsSession {
   Error transport_ended() const;
 
   // ---- Sending, once the handshake is over (asserted) and before close() ----
+  // When the kernel makes the records (TlsOutput::offload), close() only.
 
   // Encrypts all of it, in full records as far as it goes. Errors: those of a failed session.
   Error write(Bytes plaintext);
@@ -112,7 +118,7 @@ class TlsSession {
   void close();
 
   // TLS 1.3: new keys for what is sent from now on, and with `both` the peer is asked to change its own. After 2^38
-  // bytes with AES-GCM they are due (RFC 8446 section 5.5).
+  // bytes with AES-GCM they are due (RFC 8446 section 5.5). Errors: not_supported.
   Error update_keys(bool both);
 
   // ---- State ----
@@ -126,7 +132,7 @@ class TlsSession {
   std::string_view version() const;      // "TLSv1.3"
   std::string_view cipher() const;       // "TLS_AES_128_GCM_SHA256"
   bool resumed() const;
-  // Whether the kernel encrypts and decrypts (kTLS), and else why not.
+  // Whether the kernel encrypts (kTLS), and else why not. It begins during the handshake.
   KtlsUse ktls() const;
   // The subject of the peer's verified certificate (RFC 2253), "CN=alice,O=Example"; empty if it has none. Allocates.
   std::string peer_subject() const;
@@ -142,6 +148,9 @@ class TlsSession {
   TlsEvent advance(MutableBytes room, std::size_t& size);
   TlsEvent judge(int result);
   TlsEvent fail(const char* operation);
+  bool offload(const void* keys);
+  bool send_control(Bytes content);
+  bool owes_new_keys();
   TlsRead room_for_next(MutableBytes input, std::size_t filled, TurnMemory& memory) const;
 
   std::shared_ptr<TlsSnapshot> snapshot_;
@@ -151,6 +160,10 @@ class TlsSession {
   TlsRecordScan scan_;
   State state_ = State::handshake;
   bool close_sent_ = false;
+  bool kernel_sends_ = false;
+  std::uint8_t control_type_ = 0;      // then: what OpenSSL writes next
+  const char* kernel_refused_ = "";    // why the kernel does not send
+  const char* cannot_send_ = nullptr;  // what ends the session because it does
   Error error_;
   std::string session_key_;  // a client's: "host:port"
 };

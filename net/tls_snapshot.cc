@@ -282,11 +282,13 @@ Result<std::shared_ptr<TlsSnapshot>> TlsSnapshot::build(TlsRole role, const TlsO
   std::shared_ptr<TlsSnapshot> snapshot(
       new TlsSnapshot{.role = role,
                       .verifies = role == TlsRole::client && !options.insecure_no_verification,
+                      .ktls = options.ktls,
                       .sessions = TlsSessionCache(options.max_client_sessions),
                       .ssl = std::move(ssl)});
   SSL_CTX* const raw = snapshot->ssl.get();
   SSL_CTX_set_mode(raw, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_options(raw, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+  if (options.ktls && ktls_available().available) SSL_CTX_set_options(raw, SSL_OP_ENABLE_KTLS);
   set_resumption(*snapshot, options.resumption);
   if (const Error error = set_versions(raw, options)) return error;
   if (const Error error = set_ciphers(raw, options)) return error;

@@ -67,6 +67,7 @@ class TlsSessionCache {
 struct TlsSnapshot {
   TlsRole role;
   bool verifies;  // a client's: the server has to prove its name
+  bool ktls;      // the kernel may make the records
   std::vector<LoadedCertificate> certificates = {};
   std::vector<std::uint8_t> alpn = {};  // as on the wire
   TlsSessionCache sessions;
