@@ -70,8 +70,10 @@ struct TlsOptions {
   std::size_t max_client_sessions = 256;
 
   // Let the kernel make the records that are sent (kTLS), where it can: on TCP connections of reactors on epoll and
-  // io_uring, with AES-GCM and ChaCha20-Poly1305. It cannot change keys, so a peer that asks for new ones ends the
-  // connection. TlsSession::ktls() tells whether it does. Where ktls_available() says no, this costs nothing.
+  // io_uring, with AES-GCM and ChaCha20-Poly1305. Where it cannot, OpenSSL makes them, and TlsSession::ktls() says why.
+  // The kernel's keys cannot be changed: a peer that asks for new ones (few do, after some hundred gigabytes) is sent an
+  // alert, and its connection ends with Errc::not_supported; TlsSession::update_keys() fails with the same. Turn it off
+  // for connections that carry so much.
   bool ktls = true;
 };
 

@@ -16,7 +16,6 @@
 namespace levada::net {
 namespace {
 
-constexpr std::size_t control_header_bytes = 3;
 constexpr std::size_t most_info_bytes = 64;
 constexpr std::size_t sequence_bytes = 8;  // the last ones of all keys
 
@@ -27,15 +26,14 @@ std::uint64_t sequence_of(const std::uint8_t* keys, std::size_t size) {
   return number;
 }
 
-// The bytes that TCP was given since the connection began, but for a constant. Never too many: what is acknowledged
-// between the two calls is missing.
-bool tcp_bytes(int fd, std::uint64_t& bytes) {
+// The bytes that TCP was given since the connection began, but for a constant, and those of them that the peer has not
+// acknowledged. Never too many: what is acknowledged between the two calls is missing.
+bool tcp_bytes(int fd, std::uint64_t& given, int& waiting) {
   tcp_info info{};
   socklen_t size = sizeof info;
-  int waiting = 0;
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || ioctl(fd, SIOCOUTQ, &waiting) != 0)
     return false;
-  bytes = info.tcpi_bytes_acked + static_cast<unsigned>(waiting);
+  given = info.tcpi_bytes_acked + static_cast<unsigned>(waiting);
   return true;
 }
 
@@ -95,50 +93,31 @@ std::unique_ptr<TlsKernel> TlsKernel::begin(int fd, const void* keys, const char
   static_assert(sizeof(tls12_crypto_info_aes_gcm_256) <= most_info_bytes &&
                 sizeof(tls12_crypto_info_chacha20_poly1305) <= most_info_bytes);
   self->first_record_ = sequence_of(static_cast<const std::uint8_t*>(keys), size);
+  int waiting = 0;
   if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") != 0 ||
-      !tcp_bytes(fd, self->tcp_bytes_before_)) {
-    why_not = "the kernel encrypts on TCP connections only";
+      !tcp_bytes(fd, self->tcp_bytes_before_, waiting)) {
+    why_not = "the kernel has no TLS for this kind of socket";
     return nullptr;
   }
-  // Should it refuse them, what is sent still goes to TCP as it is.
   if (setsockopt(fd, SOL_TLS, TLS_TX, keys, static_cast<socklen_t>(size)) != 0) return nullptr;
   why_not = "";
   return self;
 }
 
 void TlsKernel::add_control(std::uint8_t type, Bytes content) {
-  if (content.empty()) return;
-  const auto size = static_cast<std::uint16_t>(content.size());
-  controls_.insert(controls_.end(),
-                   {type, static_cast<std::uint8_t>(size >> 8), static_cast<std::uint8_t>(size)});
-  controls_.insert(controls_.end(), content.begin(), content.end());
+  if (!content.empty()) controls_.push_back({type, {content.begin(), content.end()}});
 }
 
 Error TlsKernel::send_controls(int fd) {
-  std::size_t done = 0;
-  Error error;
-  while (done < controls_.size()) {
-    std::uint8_t* const header = controls_.data() + done;
-    const std::size_t size = header[1] * 256u + header[2];
-    const ssize_t sent = send_record(fd, header[0], {header + control_header_bytes, size});
-    if (sent < 0) {
-      if (errno != EAGAIN) error = Error::from_os("send", errno);
-      break;
-    }
+  while (!controls_.empty()) {
+    auto& [type, content] = controls_.front();
+    const ssize_t sent = send_record(fd, type, content);
+    if (sent < 0) return errno == EAGAIN ? Error{} : Error::from_os("send", errno);
     content_bytes_ += static_cast<std::size_t>(sent);
-    done += static_cast<std::size_t>(sent);
-    if (const std::size_t left = size - static_cast<std::size_t>(sent); left > 0) {  // in a record of its own
-      const std::uint8_t type = header[0];
-      std::uint8_t* const next = controls_.data() + done;
-      next[0] = type;
-      next[1] = static_cast<std::uint8_t>(left >> 8);
-      next[2] = static_cast<std::uint8_t>(left);
-      continue;
-    }
-    done += control_header_bytes;
+    content.erase(content.begin(), content.begin() + sent);  // what is left goes into a record of its own
+    if (content.empty()) controls_.erase(controls_.begin());
   }
-  controls_.erase(controls_.begin(), controls_.begin() + static_cast<std::ptrdiff_t>(done));
-  return error;
+  return {};
 }
 
 // How many the kernel has made.
@@ -156,12 +135,15 @@ bool TlsKernel::count_records(int fd, std::uint64_t& records) const {
 // From the number of records and the length of what is in them follows how much TCP gets.
 bool TlsKernel::is_through(int fd) {
   if (through_bytes_ == content_bytes_) return true;
-  std::uint64_t records = 0, taken = 0;
-  // A kernel that does not tell, or a connection that is gone, is not to be waited for.
-  const bool told = count_records(fd, records) && tcp_bytes(fd, taken);
-  if (told && taken - tcp_bytes_before_ < content_bytes_ + records * kind_.record_bytes) return false;
-  through_bytes_ = content_bytes_;
-  return true;
+  std::uint64_t records = 0, given = 0;
+  int waiting = 0;
+  if (!tcp_bytes(fd, given, waiting)) return true;  // the connection is gone
+  // An old kernel counts for some ciphers only. Where it does not, TCP that has nothing left would have had room for more.
+  const bool through = count_records(fd, records)
+                           ? given - tcp_bytes_before_ >= content_bytes_ + records * kind_.record_bytes
+                           : waiting == 0;
+  if (through) through_bytes_ = content_bytes_;
+  return through;
 }
 
 }  // namespace levada::net

@@ -7,8 +7,9 @@
 // ("controls": alerts, tickets) wait here until all data before them has been handed over, and leave by system calls of
 // their own. Invariants: their order among the data is that in which OpenSSL made them; none leaves as data.
 //
-// The kernel may hold records that TCP had no room for, though it has taken all that was sent, and drops them when the
-// socket is shut down or closed: is_through() tells when there are none.
+// Ending: the kernel may hold records that TCP had no room for, though sendmsg() took them all; a worker of its own pushes
+// them later. shutdown() does not know of them, so the FIN would overtake them, and closing drops them. Nothing reports
+// that there are none left, neither sendmsg() nor POLLOUT, so is_through() finds out by counting.
 //
 // One thread.
 #pragma once
@@ -27,12 +28,11 @@ namespace levada::net {
 class TlsKernel {
  public:
   // `keys` begin with a struct tls_crypto_info and are as long as their cipher needs. Returns nullptr when the kernel does
-  // not take them, which leaves the socket as it was; `why_not` says why, in static storage.
+  // not take them: what is sent still goes out as it is, and `why_not` says why, in static storage.
   static std::unique_ptr<TlsKernel> begin(int fd, const void* keys, const char*& why_not);
 
   void add_control(std::uint8_t type, Bytes content);
-  bool has_controls() const { return !controls_.empty(); }
-  std::size_t control_bytes() const { return controls_.size(); }
+  std::size_t controls() const { return controls_.size(); }
   void drop_controls() { controls_.clear(); }
   // Sends those that wait, as far as the kernel takes them. When all that was handed over before has been sent.
   Error send_controls(int fd);
@@ -48,12 +48,16 @@ class TlsKernel {
     std::uint8_t info_bytes = 0;    // of the keys
     std::uint8_t record_bytes = 0;  // what a record adds to its content
   };
+  struct Control {
+    std::uint8_t type;
+    std::vector<std::uint8_t> content;
+  };
   TlsKernel() = default;
   static Kind kind_of(const void* keys);
   bool count_records(int fd, std::uint64_t& records) const;
 
   Kind kind_;
-  std::vector<std::uint8_t> controls_;  // type, size in two bytes, content
+  std::vector<Control> controls_;
   std::uint64_t content_bytes_ = 0;     // of all records
   std::uint64_t through_bytes_ = 0;     // of them, when is_through() was true last
   std::uint64_t first_record_ = 0;      // its number

@@ -13,8 +13,9 @@ namespace {
 constexpr std::size_t encrypt_ahead_bytes = 256 * 1024;
 // What OpenSSL answers by itself, to key updates and renegotiation, may wait behind it.
 constexpr std::size_t max_answer_bytes = 64 * 1024;
-// What the kernel does with what it has taken it does not tell, so it is asked again after so many milliseconds.
-constexpr std::uint32_t rest_ms = 2;
+constexpr std::size_t max_controls = 1024;  // the same, when the kernel makes the records
+// What the kernel does with what it has taken it does not tell, so it is asked again: after 1 ms, 2 ms, 4 ms, ... 64 ms.
+constexpr unsigned longest_rest = 6;
 
 }  // namespace
 
@@ -110,7 +111,7 @@ void TlsLayer::receive(MutableBytes bytes, Owner* memory) {
 
 // A peer that asks on and takes no answers would fill the queue with them.
 void TlsLayer::check_answers() {
-  const bool controls_fit = kernel_ == nullptr || kernel_->control_bytes() <= max_answer_bytes;
+  const bool controls_fit = kernel_ == nullptr || kernel_->controls() <= max_controls;
   if (controls_fit && (!stream_.spilled_ || stream_.queue_.bytes() <= encrypt_ahead_bytes + max_answer_bytes))
     return;
   fail({.code = Errc::protocol,
@@ -179,7 +180,7 @@ void TlsLayer::send_controls() {
 bool TlsLayer::all_sent() const {
   if (!plain_.empty()) return false;
   if (kernel_ == nullptr) return true;
-  return !kernel_->has_controls() && (!stream_.finishing_ || kernel_->is_through(stream_.fd_));
+  return !has_controls() && (!stream_.finishing_ || kernel_->is_through(stream_.fd_));
 }
 
 void TlsLayer::wait_for_kernel() {
@@ -189,7 +190,9 @@ void TlsLayer::wait_for_kernel() {
 void TlsLayer::rest() {
   resting_ = true;
   Reactor& reactor = stream_.reactor();
-  reactor.after(rest_ms, [&reactor, id = stream_.id()] {
+  const std::uint32_t delay_ms = 1u << rests_;
+  if (rests_ < longest_rest) rests_++;
+  reactor.after(delay_ms, [&reactor, id = stream_.id()] {
     auto* stream = static_cast<Stream*>(reactor.find(id));
     if (stream == nullptr) return;
     reactor.tls_layer(*stream).resting_ = false;

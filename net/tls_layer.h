@@ -84,7 +84,7 @@ class TlsLayer {
   static void control(void* self, std::uint8_t type, Bytes content);
   TlsOutput output() { return {&TlsLayer::write, this, &TlsLayer::offload, &TlsLayer::control}; }
   bool must_close() const;
-  bool has_controls() const { return kernel_ != nullptr && kernel_->has_controls(); }
+  bool has_controls() const { return kernel_ != nullptr && kernel_->controls() > 0; }
   Error encrypt(std::size_t most);
   void hand_over(std::size_t most);
   bool send_now();
@@ -99,7 +99,8 @@ class TlsLayer {
   std::size_t encrypted_ = 0;  // no less than the plaintext in the stream's queue, unless that has less bytes
   std::unique_ptr<TlsSession> session_;
   std::unique_ptr<TlsKernel> kernel_;  // when it makes the records
-  bool resting_ = false;               // it takes nothing now
+  std::uint8_t rests_ = 0;             // how often it had to be waited for
+  bool resting_ = false;               // until it is asked again
   bool close_sent_ = false;
   bool failed_ = false;
   bool direct_ = false;

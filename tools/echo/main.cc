@@ -99,6 +99,8 @@ int main(int argc, char** argv) {
               net::to_string(reactor.backend().kind()), server.threads());
   if (!reactor.fallback_reason().empty())
     std::printf("fell back to epoll: %s\n", reactor.fallback_reason().c_str());
+  if (options.server.service.tls != nullptr && !net::ktls_available().available)
+    std::printf("kTLS is not available: %s\n", net::ktls_available().reason);
   std::fflush(stdout);
 
   if (const Error error = server.run()) return ws::report_failure(error);

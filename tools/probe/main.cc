@@ -142,7 +142,8 @@ void print(const Json& report) {
   if (backend.contains("uses")) line("backend uses", text(backend["uses"]));
   const Json& tls = report["tls"];
   line("TLS", text(tls["library"]).empty() ? "not built in" : text(tls["library"]));
-  line("kTLS", tls["ktls"] == true ? "available, for what is sent" : "not available: " + text(tls["ktls_missing"]));
+  line("kTLS",
+       tls["ktls"] == true ? "available, for what is sent" : "not available: " + text(tls["ktls_missing"]));
   const Json& limits = report["limits"];
   print_limit("open files", limits["open_files"]);
   print_limit("locked memory, bytes", limits["locked_memory_bytes"]);
