@@ -351,7 +351,7 @@ void IoUringBackend::prepare_send(Stream& stream) {
     message->msg_iov = reactor_.turn_memory().allocate_array<iovec>(count);
     message->msg_iovlen = count;
     std::copy_n(gathered, count, message->msg_iov);
-    io_uring_prep_sendmsg(request, stream.fd_, message, flags);
+    io_uring_prep_sendmsg(request, stream.fd_, message, static_cast<unsigned>(flags));
   }
   if (!stream.ktls_) request->flags |= IOSQE_CQE_SKIP_SUCCESS;
   request->user_data = tag(Operation::send, {static_cast<std::uint32_t>(flights_.size()), 0});
