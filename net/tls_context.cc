@@ -1,7 +1,7 @@
 #include <levada/net/tls_context.h>
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <cerrno>

@@ -210,7 +210,8 @@ Step take_version(Cursor& cursor, unsigned& minor) {
 // token.
 Step take_field(Cursor& cursor, HttpField& field) {
   const char* const colon = skip_token(cursor.at, cursor.end);
-  const char* const stop = skip_text(cursor.at, cursor.end);  // begins with the name, to run beside its search
+  const char* const stop =
+      skip_text(cursor.at, cursor.end);  // begins with the name, to run beside its search
   if (colon == cursor.end) return Step::more;
   if (*colon != ':' || colon == cursor.at) return Step::bad_request;
   const char* value = colon + 1;
