@@ -135,7 +135,8 @@ class IoUringBackend final : public Backend {
   ReceiveRing buffers_;
   SharedBuffer large_buffer_;
 
-  bool settle_first_ = false;  // something depends on how this turn's sends end
+  bool settle_first_ =
+      false;  // the next turn must not wait: it depends on how sends end, or has completions already
   std::vector<Flight> flights_;
   std::vector<Completion> completions_;
   std::vector<SlotId> starved_;
@@ -408,12 +409,14 @@ void IoUringBackend::poll(int timeout_ms) {
   enter(at_once ? 0 : timeout_ms);
   reactor_.begin_turn();
   settle();
-  std::size_t next = 0;
-  while (next < completions_.size()) {  // handling may settle again, and so add more
-    const Completion completion = completions_[next++];
+  // Handling may settle again, and so add more. Those are the next turn's, so that tasks and timers come between.
+  const std::size_t count = completions_.size();
+  for (std::size_t i = 0; i < count; i++) {
+    const Completion completion = completions_[i];
     handle(completion);
   }
-  completions_.clear();
+  completions_.erase(completions_.begin(), completions_.begin() + static_cast<std::ptrdiff_t>(count));
+  if (!completions_.empty()) settle_first_ = true;
 }
 
 // Behind an enter: its sends have ended, so that all memory of the turn that made them is free again.

@@ -14,6 +14,7 @@
 #include <levada/tests/support/hosts.h>
 #include <levada/tests/support/proxies.h>
 #include <levada/tests/support/world.h>
+#include <levada/ws/server.h>
 
 using namespace levada;
 using namespace levada::ws;
@@ -146,14 +147,6 @@ class Scene {
   std::unique_ptr<ws::Client> client;
 };
 
-template <class Test>
-void on_real_backends(Test&& test) {
-  for (const Kind& kind : real_kinds()) {
-    CAPTURE(kind.name);
-    test(kind);
-  }
-}
-
 }  // namespace
 
 TEST_CASE("a client reaches a server by its URL, names itself as asked and exchanges messages") {
@@ -199,6 +192,48 @@ TEST_CASE("a dial ends with the right error: bad URLs, refusing hosts, names tha
     CHECK(scene.hears({"unreachable connection_refused", "unreachable not_found"}));
     REQUIRE(scene.client->dial({.url = "ws+unix:/no/such/socket"}));
     CHECK(scene.hears({"unreachable connection_refused", "unreachable not_found", "unreachable not_found"}));
+  });
+}
+
+TEST_CASE("a turn ends although large messages keep coming, so that tasks and timers get theirs") {
+  struct Bouncer {
+    void on_open(Connection& connection) {
+      for (int i = 0; i < 3; i++) connection.send(Opcode::binary, to_bytes(payload));
+    }
+    void on_message(Connection& connection, Opcode opcode, Bytes message) {
+      if (++messages < limit) connection.send(opcode, message);
+    }
+    const int limit = 1000;
+    const std::string payload = random_bytes(1 << 20);
+    int messages = 0;
+  };
+  struct Wall {
+    void on_message(Connection& connection, Opcode opcode, Bytes message) {
+      connection.send(opcode, message);
+    }
+  };
+  on_real_backends([](const Kind& kind) {
+    Server server(
+        ServerOptions{});  // in a thread of its own, so its echoes come while the client's turn goes on
+    server.route("", [](int) { return Wall{}; });
+    REQUIRE(!server.start());
+    World world(kind);
+    Bouncer& bouncer = world.make_handler<Bouncer>();
+    ClientOptions client_options;
+    client_options.proxy_from_environment = false;
+    ws::Client client(world.reactor(), bouncer, std::move(client_options));
+    for (int i = 0; i < 4; i++) REQUIRE(client.dial({.url = server.url()}));
+    int most = 0;
+    CHECK(world.until([&, before = 0]() mutable {
+      most = std::max(most, bouncer.messages - before);
+      before = bouncer.messages;
+      return before >= bouncer.limit;
+    }));
+    CHECK(most < 100);
+    world.reactor().close_all();
+    world.settle(2);
+    server.stop();
+    server.wait();
   });
 }
 
