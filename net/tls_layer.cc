@@ -24,9 +24,14 @@ TlsLayer::~TlsLayer() {
 }
 
 void TlsLayer::clear() {
+  send_no_more();
+  if (kernel_ != nullptr) kernel_->drop_controls();
+}
+
+// But for what is with the session or the kernel already.
+void TlsLayer::send_no_more() {
   close_sent_ = true;
   plain_.clear(stream_.reactor().segments());
-  if (kernel_ != nullptr) kernel_->drop_controls();
 }
 
 Error TlsLayer::accept(const TlsContext& context) {
@@ -137,8 +142,7 @@ TlsRead TlsLayer::read_directly(MutableBytes& input) {
 // The alert that tells the peer is queued, and may leave if the stream lets it. What the peer still sends is read and
 // dropped meanwhile: closing a socket with unread bytes would reset the connection, and take the alert with it.
 void TlsLayer::fail(const Error& error) {
-  close_sent_ = true;
-  plain_.clear(stream_.reactor().segments());
+  send_no_more();
   failed_ = true;
   stream_.on_end(error);
 }

@@ -92,6 +92,7 @@ class TlsLayer {
   void rest();
   TlsRead read_directly(MutableBytes& input);
   void check_answers();
+  void send_no_more();
   void fail(const Error& error);
 
   Stream& stream_;

@@ -347,6 +347,8 @@ Error TlsSession::transport_ended() const {
 
 // ---- Sending ----
 
+static constexpr const char* no_new_keys = "the peer asks for new keys, and the kernel cannot change them";
+
 // Whether the kernel makes the records from here on.
 bool TlsSession::offload(const void* keys) {
   if (kernel_sends_ || output_.offload == nullptr) return false;
@@ -360,14 +362,14 @@ bool TlsSession::offload(const void* keys) {
 // would answer with the next write, which it does not get.
 bool TlsSession::owes_new_keys() {
   if (!kernel_sends_ || SSL_get_key_update_type(ssl_) == SSL_KEY_UPDATE_NONE) return false;
-  cannot_send_ = "the peer asks for new keys, and the kernel cannot change them";
+  cannot_send_ = no_new_keys;
   return true;
 }
 
 // What OpenSSL writes when the kernel makes the records. Of what was not announced nobody knows what it is.
 bool TlsSession::send_control(Bytes content) {
   if (control_type_ == SSL3_RT_HANDSHAKE && !content.empty() && content.front() == SSL3_MT_KEY_UPDATE) {
-    cannot_send_ = "the peer asks for new keys, and the kernel cannot change them";
+    cannot_send_ = no_new_keys;
   } else if (control_type_ != SSL3_RT_HANDSHAKE && control_type_ != SSL3_RT_ALERT) {
     cannot_send_ = "OpenSSL sends what the kernel's TLS does not know";
   }

@@ -116,6 +116,26 @@ TEST_CASE("spilled bytes survive their memory, and what has an owner is not copi
   CHECK(blocks.blocks_in_use() == 0);
 }
 
+TEST_CASE("bytes move to the end of another queue, uncopied, with a reference for each part") {
+  SegmentPool pool;
+  SendQueue queue, other;
+  Counted owner;
+  const std::string_view text = "0123456789abcdef";
+  other.append(pool, to_bytes(text.substr(14)));
+  queue.append(pool, to_bytes(text.substr(0, 4)));
+  queue.append(pool, to_bytes(text.substr(5, 6)), &owner);
+  queue.move(pool, 7, other);
+  CHECK(gathered(other) == "ef0123567");
+  CHECK(gathered(queue) == "89a");
+  other.advance(pool, 6);
+  CHECK(other.single().data() == to_bytes(text).data() + 5);
+  other.clear(pool);
+  CHECK(owner.released == 0);
+  queue.clear(pool);
+  CHECK(owner.released == 1);
+  CHECK(pool.in_use() == 0);
+}
+
 TEST_CASE("random appends, partial sends and spills never change the bytes") {
   SeededRandom random(11);
   for (int round = 0; round < 50; round++) {

@@ -378,6 +378,15 @@ inline bool Client::is_closed_with(std::string_view payload) {
   return reaches_end();
 }
 
+// Runs `test` on every real backend.
+template <class Test>
+void on_real_backends(Test&& test) {
+  for (const Kind& kind : real_kinds()) {
+    CAPTURE(kind.name);
+    test(kind);
+  }
+}
+
 // Runs `test(World&)` on every backend; nothing may be left behind.
 template <class Test>
 void in_every_world(Test&& test, const std::vector<Kind>& kinds = all_kinds(),

@@ -128,14 +128,6 @@ class Scene {
   Fd door_;
 };
 
-template <class Test>
-void on_real_backends(Test&& test) {
-  for (const Kind& kind : real_kinds()) {
-    CAPTURE(kind.name);
-    test(kind);
-  }
-}
-
 }  // namespace
 
 // ---- Messages ----

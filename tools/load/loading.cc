@@ -120,6 +120,7 @@ bool Worker::overrun(const Client& client) {
 // Up to `count` messages that were planned then, as far as the share's count goes.
 void Worker::send(Client& client, std::uint64_t count, std::uint64_t planned_ns, std::uint64_t now) {
   count = std::min(count, left_);
+  if (count == 0) return;
   left_ -= count;
   if (broadcasts_) {
     for (; count > 0; count--) publish(client, planned_ns);
@@ -265,8 +266,11 @@ void Worker::go_on(Client& client, std::uint64_t now) {
   if (phase_ == Phase::loading) {
     const bool churner = comes_and_goes(client);
     if (churner && client.answered >= options_.messages_per_connection) return close_churner(client);
-    if (churner) send_due(client, now);
-    if (!churner && !options_.open_loop()) refill_later(client, now);
+    if (churner) {
+      send_due(client, now);
+    } else if (!options_.open_loop()) {
+      refill_later(client, now);
+    }
     if (left_ == 0) stop_if_idle();
     return;
   }

@@ -51,9 +51,9 @@ class Recorder {
       result_.bytes += bytes;
     }
     if (!counts(message.planned_ns)) return;
-    const Times times{message.planned_ns, message.written_ns, now};
-    if (times != alike_) record_alike();
-    alike_ = times;
+    const Course course{message.planned_ns, message.written_ns, now};
+    if (course != alike_) record_alike();
+    alike_ = course;
     alike_count_++;
   }
 
@@ -108,11 +108,11 @@ class Recorder {
   }
 
  private:
-  struct Times {
+  struct Course {
     std::uint64_t planned_ns = 0;
     std::uint64_t written_ns = 0;
     std::uint64_t echoed_ns = 0;
-    bool operator==(const Times&) const = default;
+    bool operator==(const Course&) const = default;
   };
 
   // Messages that were planned, written, and answered together, as those of a deep closed loop are, count at once.
@@ -138,7 +138,7 @@ class Recorder {
   bool measuring_ = false;
   std::uint64_t from_ns_ = ~std::uint64_t{0};
   Histogram second_;
-  Times alike_;
+  Course alike_;
   std::uint64_t alike_count_ = 0;  // not recorded yet
   double last_tick_s_ = 0;
   std::uint64_t messages_before_ = 0;

@@ -5,8 +5,8 @@
 //
 // Model: the worker is the handler of its connections, each of which is a Client with a Ledger. A closed loop sends when
 // echoes have made room: once for all that came together. An open loop sends when a timer says that a planned time has
-// come. After each turn of the loop the
-// messages that it has handed to the kernel get their write time. What is measured goes through the Recorder.
+// come. After each turn of the loop the messages that it has handed to the kernel get their write time. What is measured
+// goes through the Recorder.
 //
 // worker.cc: the thread and its phases; connecting.cc: connections that come and go; loading.cc: messages.
 #pragma once
